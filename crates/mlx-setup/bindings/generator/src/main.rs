@@ -1,0 +1,59 @@
+//! `mlx-bindings-generator MLX_C_FOLDER OUTPUT`: writes Rust bindings for mlx-c as found in the mlx-sys crate.
+//!
+//! mlx-sys makes these while it builds, which needs libclang on every learner's machine. The text does not
+//! depend on the machine once the two half-precision types are named, so it is made once and committed.
+//! Set LIBCLANG_PATH if libclang is not in a standard place.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// On x86-64 mlx-c's `half.h` names no half-precision types. Any 16-bit types do: they are only passed by pointer.
+/// `_Float16` makes bindgen emit the newtype that mlx-rs expects for float16; it expects a plain integer for bfloat16.
+const HALF_TYPES: &str = "
+#define HAS_FLOAT16
+#define HAS_BFLOAT16
+typedef _Float16 float16_t;
+typedef unsigned short bfloat16_t;
+";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    let [mlx_c, output] = arguments.as_slice() else {
+        return Err("usage: mlx-bindings-generator MLX_C_FOLDER OUTPUT".into());
+    };
+    let mut bindings = bindgen::Builder::default()
+        .header_contents("half_types.h", HALF_TYPES)
+        .clang_arg(format!("-I{}", mlx_c.display()))
+        .clang_arg("-x")
+        .clang_arg("c")
+        // The C library's own FILE differs between platforms and is only passed through.
+        .opaque_type("_IO_FILE")
+        .layout_tests(false)
+        .raw_line(
+            "// mlx-c of mlx-sys 0.7.0. Written by `cargo xtask author bindings`; do not edit.",
+        )
+        .allowlist_item("_?mlx_.*|MLX_.*|float16_t|bfloat16_t|complex64_t")
+        .rust_target("1.73.0".parse().map_err(|_| "unknown Rust target")?);
+    if let Ok(include) = env::var("COMPILER_INCLUDE") {
+        bindings = bindings.clang_arg(format!("-I{include}"));
+    }
+    for header in headers(&mlx_c.join("mlx/c"))? {
+        bindings = bindings.header(header.to_string_lossy());
+    }
+    bindings.generate()?.write_to_file(output)?;
+    Ok(())
+}
+
+/// The public headers, sorted so that the output does not depend on the file system.
+fn headers(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut headers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "h") {
+            headers.push(path);
+        }
+    }
+    headers.sort();
+    Ok(headers)
+}
