@@ -11,6 +11,8 @@ pub struct __BindgenComplex<T> {
 #[derive(PartialEq, Copy, Clone, Hash, Debug, Default)]
 #[repr(transparent)]
 pub struct __BindgenFloat16(pub u16);
+pub type float16_t = __BindgenFloat16;
+pub type bfloat16_t = ::std::os::raw::c_ushort;
 #[doc = " A MLX string object."]
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -280,6 +282,14 @@ extern "C" {
     ) -> ::std::os::raw::c_int;
 }
 extern "C" {
+    #[doc = " Access the value of a scalar array."]
+    pub fn mlx_array_item_float16(res: *mut float16_t, arr: mlx_array) -> ::std::os::raw::c_int;
+}
+extern "C" {
+    #[doc = " Access the value of a scalar array."]
+    pub fn mlx_array_item_bfloat16(res: *mut bfloat16_t, arr: mlx_array) -> ::std::os::raw::c_int;
+}
+extern "C" {
     #[doc = " Returns a pointer to the array data, cast to `bool*`.\n Array must be evaluated, otherwise returns NULL."]
     pub fn mlx_array_data_bool(arr: mlx_array) -> *const bool;
 }
@@ -326,6 +336,14 @@ extern "C" {
 extern "C" {
     #[doc = " Returns a pointer to the array data, cast to `_Complex*`.\n Array must be evaluated, otherwise returns NULL."]
     pub fn mlx_array_data_complex64(arr: mlx_array) -> *const mlx_complex64_t;
+}
+extern "C" {
+    #[doc = " Returns a pointer to the array data, cast to `float16_t*`.\n Array must be evaluated, otherwise returns NULL."]
+    pub fn mlx_array_data_float16(arr: mlx_array) -> *const float16_t;
+}
+extern "C" {
+    #[doc = " Returns a pointer to the array data, cast to `bfloat16_t*`.\n Array must be evaluated, otherwise returns NULL."]
+    pub fn mlx_array_data_bfloat16(arr: mlx_array) -> *const bfloat16_t;
 }
 extern "C" {
     #[doc = " Check if the array is available.\n Internal function: use at your own risk."]
@@ -5117,5 +5135,3 @@ extern "C" {
 extern "C" {
     pub fn mlx_version(str_: *mut mlx_string) -> ::std::os::raw::c_int;
 }
-pub type float16_t = __BindgenFloat16;
-pub type bfloat16_t = ::std::os::raw::c_ushort;

@@ -19,7 +19,7 @@ extern "C" uint64_t mach_approximate_time() {
 namespace {
 
 template <class Half>
-int item(uint16_t* result, const mlx_array array) {
+int item_bits(uint16_t* result, const mlx_array array) {
   try {
     const Half value = mlx_array_get_(array).item<Half>();
     static_assert(sizeof(value) == sizeof(*result));
@@ -32,7 +32,7 @@ int item(uint16_t* result, const mlx_array array) {
 }
 
 template <class Half>
-const uint16_t* data(const mlx_array array) {
+const uint16_t* data_bits(const mlx_array array) {
   try {
     return reinterpret_cast<const uint16_t*>(mlx_array_get_(array).data<Half>());
   } catch (const std::exception& error) {
@@ -44,16 +44,16 @@ const uint16_t* data(const mlx_array array) {
 }  // namespace
 
 extern "C" int mlx_array_item_float16(uint16_t* result, const mlx_array array) {
-  return item<mlx::core::float16_t>(result, array);
+  return item_bits<mlx::core::float16_t>(result, array);
 }
 extern "C" int mlx_array_item_bfloat16(uint16_t* result, const mlx_array array) {
-  return item<mlx::core::bfloat16_t>(result, array);
+  return item_bits<mlx::core::bfloat16_t>(result, array);
 }
 extern "C" const uint16_t* mlx_array_data_float16(const mlx_array array) {
-  return data<mlx::core::float16_t>(array);
+  return data_bits<mlx::core::float16_t>(array);
 }
 extern "C" const uint16_t* mlx_array_data_bfloat16(const mlx_array array) {
-  return data<mlx::core::bfloat16_t>(array);
+  return data_bits<mlx::core::bfloat16_t>(array);
 }
 
 #endif

@@ -31,14 +31,10 @@ pub(crate) fn shared_library(
         write_if_changed(&path, text)?;
         sources.push(path);
     }
-    let jobs: Vec<Job> = sources
-        .into_iter()
-        .map(|source| Job::new(source, &objects))
-        .collect();
+    let jobs = unity_jobs(&sources, &own, &objects)?;
     let missing: Vec<&Job> = jobs.iter().filter(|job| !job.object.is_file()).collect();
     report(&format!(
-        "compiling mlx-c: {} files of {}",
-        missing.len(),
+        "compiling mlx-c ({} parts, less than a minute)",
         jobs.len()
     ));
 
@@ -59,16 +55,27 @@ struct Job {
     object: PathBuf,
 }
 
-impl Job {
-    fn new(source: PathBuf, objects: &Path) -> Self {
-        let mut name = source.file_stem().unwrap_or_default().to_os_string();
-        name.push(".o");
-        Self {
-            object: objects.join(name),
-            source,
-        }
+/// One job per processor, each a file that includes its share of the sources: nearly all the time goes into
+/// MLX's headers, which this way are read once a job and not once a source.
+fn unity_jobs(sources: &[PathBuf], folder: &Path, objects: &Path) -> Result<Vec<Job>, Error> {
+    let n_jobs = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(8);
+    let mut jobs = Vec::new();
+    for (job_idx, share) in sources.chunks(sources.len().div_ceil(n_jobs)).enumerate() {
+        let source = folder.join(format!("part_{job_idx}_of_{n_jobs}.cpp"));
+        let text: String = share
+            .iter()
+            .map(|path| format!("#include \"{}\"\n", path.display()))
+            .collect();
+        write_if_changed(&source, &text)?;
+        let object = objects.join(format!("part_{job_idx}_of_{n_jobs}.o"));
+        jobs.push(Job { source, object });
     }
+    Ok(jobs)
+}
 
+impl Job {
     fn run(&self, compiler: &OsString, arguments: &[OsString]) -> Result<(), Error> {
         // Renamed when whole, so that an interrupted run leaves no half object.
         let partial = self.object.with_extension("partial");
@@ -111,7 +118,7 @@ fn compile_all(
                 while let Some(job) = queue.lock().ok().and_then(|mut jobs| jobs.next()) {
                     let outcome = job.run(compiler, arguments);
                     let failed = outcome.is_err();
-                    if sender.send((job, outcome)).is_err() || failed {
+                    if sender.send(outcome).is_err() || failed {
                         break;
                     }
                 }
@@ -119,9 +126,8 @@ fn compile_all(
         }
         drop(sender);
         let mut first_error = None;
-        for (n_done, (job, outcome)) in finished.iter().enumerate() {
-            let file = job.source.file_name().unwrap_or_default().to_string_lossy();
-            report(&format!("  [{}/{}] {file}", n_done + 1, jobs.len()));
+        for (n_done, outcome) in finished.iter().enumerate() {
+            report(&format!("  part {} of {} done", n_done + 1, jobs.len()));
             if let Err(error) = outcome {
                 first_error.get_or_insert(error);
             }

@@ -8,14 +8,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// On x86-64 mlx-c's `half.h` names no half-precision types. Any 16-bit types do: they are only passed by pointer.
-/// `_Float16` makes bindgen emit the newtype that mlx-rs expects for float16; it expects a plain integer for bfloat16.
-const HALF_TYPES: &str = "
-#define HAS_FLOAT16
-#define HAS_BFLOAT16
-typedef _Float16 float16_t;
-typedef unsigned short bfloat16_t;
-";
+/// The two half-precision types, in front of every header.
+const HALF_TYPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/half_types.h");
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
@@ -23,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: mlx-bindings-generator MLX_C_FOLDER OUTPUT".into());
     };
     let mut bindings = bindgen::Builder::default()
-        .header_contents("half_types.h", HALF_TYPES)
+        .clang_args(["-include", HALF_TYPES])
         .clang_arg(format!("-I{}", mlx_c.display()))
         .clang_arg("-x")
         .clang_arg("c")
