@@ -1,0 +1,245 @@
+//! The Qwen2 model (Yang et al., *Qwen2 Technical Report*, 2024): blocks of attention and MLP on a residual stream.
+
+use checkpoint::Checkpoint;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Dtype};
+
+use crate::{
+    AttentionMask, Embedding, Error, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention,
+    Result, RmsNorm, RotaryEmbedding, SwiGluMlp,
+};
+
+/// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
+#[derive(Debug, Clone)]
+pub struct TransformerBlock {
+    self_attn: Qwen2Attention,
+    mlp: SwiGluMlp,
+    input_layernorm: RmsNorm,
+    post_attention_layernorm: RmsNorm,
+}
+
+impl TransformerBlock {
+    /// The parts under the checkpoint's names. Despite its name, `post_attention_layernorm` is applied before the MLP.
+    pub fn new(
+        self_attn: Qwen2Attention,
+        mlp: SwiGluMlp,
+        input_layernorm: RmsNorm,
+        post_attention_layernorm: RmsNorm,
+    ) -> Self {
+        Self { self_attn, mlp, input_layernorm, post_attention_layernorm }
+    }
+
+    /// `[B, L, E]` to `[B, L, E]`; `rope`, `mask` and `cache` are passed on to [`Qwen2Attention::forward`].
+    ///
+    /// # Errors
+    /// As [`Qwen2Attention::forward`].
+    pub fn forward(
+        &self,
+        x: &Array,
+        rope: &RotaryEmbedding,
+        mask: &AttentionMask,
+        cache: Option<&mut dyn KvCache>,
+    ) -> Result<Array> {
+        // [task 1.5.2] TransformerBlock::forward
+        let attended =
+            self.self_attn.forward(&self.input_layernorm.forward(x)?, rope, mask, cache)?;
+        let x = x.add(attended)?;
+        let transformed = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?)?;
+        Ok(x.add(transformed)?)
+        // [end]
+    }
+}
+
+/// A Qwen2 language model.
+#[derive(Debug, Clone)]
+pub struct Qwen2Model {
+    embed_tokens: Embedding,
+    layers: Vec<TransformerBlock>,
+    norm: RmsNorm,
+    /// `None` when the output head is tied to the embedding.
+    lm_head: Option<Linear>,
+    /// One table for all layers.
+    rope: RotaryEmbedding,
+}
+
+impl Qwen2Model {
+    /// Reads the weights, converted to `dtype`, which the activations will then have as well.
+    ///
+    /// The checkpoint's configuration decides every size; `tie_word_embeddings` decides whether there is an `lm_head`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when a tensor is missing or has another shape than the configuration says.
+    pub fn load(checkpoint: &Checkpoint, dtype: Dtype) -> Result<Self> {
+        // [task 1.5.3] Qwen2Model::load
+        let config = checkpoint.config();
+        let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+        let tensor = |name: &str, shape: &[usize]| checkpoint.tensor(name, shape, Some(dtype));
+        let norm = |name: &str| -> Result<RmsNorm> {
+            Ok(RmsNorm::new(tensor(&format!("{name}.weight"), &[hidden])?, config.rms_norm_eps))
+        };
+
+        let embed_tokens = Embedding::new(tensor("model.embed_tokens.weight", &[vocab, hidden])?);
+        let layers = (0..config.num_hidden_layers)
+            .map(|layer_idx| load_block(checkpoint, layer_idx, dtype))
+            .collect::<Result<Vec<_>>>()?;
+        let lm_head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(Linear::new(tensor("lm_head.weight", &[vocab, hidden])?, None))
+        };
+        let rope = RotaryEmbedding::new(
+            config.head_dim as i32,
+            config.max_position_embeddings as i32,
+            config.rope_theta,
+            false,
+        )?;
+        Ok(Self { embed_tokens, layers, norm: norm("model.norm")?, lm_head, rope })
+        // [end]
+    }
+
+    /// Logits for `token_ids` (`[B, L]`): `[B, L, V]`, or fewer positions as `keep` says.
+    ///
+    /// `cache` has one entry per layer; without it every sequence starts at position 0.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when `token_ids` is not `[B, L]`, the cache has not one entry per layer, `keep` asks for no
+    /// position or more than there are, or a position is beyond the model's.
+    pub fn forward(
+        &self,
+        token_ids: &Array,
+        cache: Option<&mut [Box<dyn KvCache>]>,
+        keep: LogitsToKeep,
+    ) -> Result<Array> {
+        // [task 1.5.4] Qwen2Model::forward
+        let hidden = self.run_layers(token_ids, cache, |_| ())?; // [B, L, E]
+        let len = hidden.dim(1);
+        // The slice comes before the head: logits that nobody reads are never computed.
+        let hidden = match keep {
+            LogitsToKeep::All => hidden,
+            LogitsToKeep::Last(n) if (1..=len).contains(&n) => hidden.try_index((.., len - n..))?,
+            LogitsToKeep::Last(n) => {
+                let message = format!("cannot keep the last {n} of {len} positions");
+                return Err(Error::invalid("Qwen2Model::forward", message));
+            }
+        };
+        match &self.lm_head {
+            Some(lm_head) => lm_head.forward(&hidden),
+            None => self.embed_tokens.as_linear(&hidden),
+        }
+        // [end]
+    }
+
+    /// The residual stream along the way, each `[B, L, E]`: the embeddings, the output of every block, and the output of the
+    /// final norm. For finding the layer where a model goes wrong.
+    ///
+    /// # Errors
+    /// As [`Qwen2Model::forward`].
+    pub fn hidden_states(&self, token_ids: &Array) -> Result<Vec<Array>> {
+        // [task 1.5.4] Qwen2Model::hidden_states
+        let mut states = Vec::with_capacity(self.layers.len() + 2);
+        let normalized = self.run_layers(token_ids, None, |state| states.push(state.clone()))?;
+        states.push(normalized);
+        Ok(states)
+        // [end]
+    }
+
+    // [task 1.5.4 helpers] running the layers
+    /// Everything but the output head; `observe` sees the embeddings and the output of every block.
+    fn run_layers(
+        &self,
+        token_ids: &Array,
+        mut cache: Option<&mut [Box<dyn KvCache>]>,
+        mut observe: impl FnMut(&Array),
+    ) -> Result<Array> {
+        let &[_, len] = token_ids.shape() else {
+            let message = format!("token_ids has shape {:?}, not [B, L]", token_ids.shape());
+            return Err(Error::invalid("Qwen2Model::forward", message));
+        };
+        if let Some(cache) = &cache
+            && cache.len() != self.layers.len()
+        {
+            let message = format!("{} caches for {} layers", cache.len(), self.layers.len());
+            return Err(Error::invalid("Qwen2Model::forward", message));
+        }
+        // A single query is the newest token and may attend to everything.
+        let mask = if len > 1 { AttentionMask::Causal } else { AttentionMask::None };
+
+        let mut x = self.embed_tokens.forward(token_ids)?; // [B, L, E]
+        observe(&x);
+        for (layer_idx, layer) in self.layers.iter().enumerate() {
+            // `as_mut` per layer lends each block its own entry.
+            let layer_cache = match cache.as_mut() {
+                Some(cache) => Some(cache[layer_idx].as_mut() as &mut dyn KvCache),
+                None => None,
+            };
+            x = layer.forward(&x, &self.rope, &mask, layer_cache)?;
+            observe(&x);
+        }
+        self.norm.forward(&x)
+    }
+    // [end]
+}
+
+// [task 1.5.3 helpers] loading a block
+/// Reads the tensors `model.layers.<layer_idx>.*`.
+fn load_block(checkpoint: &Checkpoint, layer_idx: usize, dtype: Dtype) -> Result<TransformerBlock> {
+    let config = checkpoint.config();
+    let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+    let q_size = config.num_attention_heads * config.head_dim;
+    let kv_size = config.num_key_value_heads * config.head_dim;
+    let prefix = format!("model.layers.{layer_idx}");
+    let tensor = |name: &str, shape: &[usize]| {
+        checkpoint.tensor(&format!("{prefix}.{name}"), shape, Some(dtype))
+    };
+    let projection = |name: &str, outputs: usize, inputs: usize| -> Result<Linear> {
+        Ok(Linear::new(tensor(&format!("{name}.weight"), &[outputs, inputs])?, None))
+    };
+    let biased_projection = |name: &str, outputs: usize| -> Result<Linear> {
+        let weight = tensor(&format!("self_attn.{name}.weight"), &[outputs, hidden])?;
+        Ok(Linear::new(weight, Some(tensor(&format!("self_attn.{name}.bias"), &[outputs])?)))
+    };
+    let norm = |name: &str| -> Result<RmsNorm> {
+        Ok(RmsNorm::new(tensor(&format!("{name}.weight"), &[hidden])?, config.rms_norm_eps))
+    };
+
+    let self_attn = Qwen2Attention::new(
+        config.num_attention_heads as i32,
+        config.num_key_value_heads as i32,
+        config.head_dim as i32,
+        biased_projection("q_proj", q_size)?,
+        biased_projection("k_proj", kv_size)?,
+        biased_projection("v_proj", kv_size)?,
+        projection("self_attn.o_proj", hidden, q_size)?,
+    )?;
+    let mlp = SwiGluMlp::new(
+        projection("mlp.gate_proj", intermediate, hidden)?,
+        projection("mlp.up_proj", intermediate, hidden)?,
+        projection("mlp.down_proj", hidden, intermediate)?,
+    );
+    Ok(TransformerBlock::new(
+        self_attn,
+        mlp,
+        norm("input_layernorm")?,
+        norm("post_attention_layernorm")?,
+    ))
+}
+// [end]
+
+impl LanguageModel for Qwen2Model {
+    fn forward(
+        &self,
+        token_ids: &Array,
+        cache: Option<&mut [Box<dyn KvCache>]>,
+        keep: LogitsToKeep,
+    ) -> Result<Array> {
+        Qwen2Model::forward(self, token_ids, cache, keep)
+    }
+
+    fn max_positions(&self) -> usize {
+        self.rope.max_positions() as usize
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.embed_tokens.weight.dim(0) as usize
+    }
+}

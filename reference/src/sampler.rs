@@ -1,0 +1,185 @@
+//! Choosing the next token.
+
+use mlx_rs::random::{self, RandomState};
+use mlx_rs::{Array, Dtype};
+
+use crate::{Error, LogitFilter, MinP, RepetitionPenalty, Result, Temperature, TopK, TopP};
+
+/// The most likely token of each row of `logits` (`[B, V]`); of equals the one with the lowest index.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when `logits` is not `[B, V]` or contains NaN.
+pub fn greedy(logits: &Array) -> Result<Vec<u32>> {
+    // [task 1.7.1] greedy
+    check_logits("greedy", logits)?;
+    let token_ids = mlx_rs::ops::indexing::argmax_axis(logits, -1, false)?; // [B], u32
+    Ok(token_ids.as_slice::<u32>().to_vec())
+    // [end]
+}
+
+/// Draws one token for each row of `logits` (`[B, V]`) by inverting the cumulative distribution: the first token at which the sum of
+/// the probabilities so far exceeds the row's number in `uniforms` (B numbers in `[0, 1)`).
+///
+/// A token with logit `-inf` is never drawn.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when `logits` is not `[B, V]`, contains NaN or excludes every token of a row, or when there is not one
+/// uniform number per row.
+pub fn sample_from_uniform(logits: &Array, uniforms: &[f32]) -> Result<Vec<u32>> {
+    // [task 1.7.5] sample_from_uniform
+    let &[batch, vocab] = check_logits("sample_from_uniform", logits)?;
+    if uniforms.len() != batch as usize {
+        let message = format!("{} uniform numbers for a batch of {batch} rows", uniforms.len());
+        return Err(Error::invalid("sample_from_uniform", message));
+    }
+    // One pass over the vocabulary in f64: f32 sums over 150,000 tokens would misplace the tail.
+    let logits = logits.as_dtype(Dtype::Float32)?.contiguous()?;
+    let values = logits.as_slice::<f32>();
+    values.chunks(vocab as usize).zip(uniforms).map(|(row, &u)| draw(row, f64::from(u))).collect()
+    // [end]
+}
+
+// [task 1.7.5 helpers] drawing from one row
+fn draw(logits: &[f32], uniform: f64) -> Result<u32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if max == f32::NEG_INFINITY {
+        return Err(Error::invalid("sample_from_uniform", "every token of a row is excluded"));
+    }
+    let weight = |logit: f32| f64::from(logit - max).exp();
+    let total: f64 = logits.iter().map(|&logit| weight(logit)).sum();
+    let mut cumulative = 0.0;
+    // Should rounding leave the last sum at or below the target, the last possible token is meant.
+    let mut last_possible = 0;
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit == f32::NEG_INFINITY {
+            continue;
+        }
+        cumulative += weight(logit);
+        last_possible = token as u32;
+        if cumulative > uniform * total {
+            break;
+        }
+    }
+    Ok(last_possible)
+}
+// [end]
+
+/// The shape of `[B, V]` logits, refused when they are anything else or contain NaN.
+fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
+    let Ok(shape) = <&[i32; 2]>::try_from(logits.shape()) else {
+        let message = format!("logits have shape {:?}, not [B, V]", logits.shape());
+        return Err(Error::invalid(operation, message));
+    };
+    if logits.is_nan()?.any(None)?.item_exact::<bool>() {
+        return Err(Error::invalid(
+            operation,
+            "the logits contain NaN: something before this went wrong",
+        ));
+    }
+    Ok(shape)
+}
+
+/// How to sample, as a user says it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplerOptions {
+    /// 0 means greedy: the most likely token, always.
+    pub temperature: f32,
+    /// See [`TopK`].
+    pub top_k: Option<usize>,
+    /// See [`TopP`].
+    pub top_p: Option<f32>,
+    /// See [`MinP`].
+    pub min_p: Option<f32>,
+    /// See [`RepetitionPenalty`].
+    pub repetition_penalty: Option<f32>,
+    /// The same seed gives the same tokens.
+    pub seed: u64,
+}
+
+impl Default for SamplerOptions {
+    /// Greedy.
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: None,
+            seed: 0,
+        }
+    }
+}
+
+/// A chain of filters, and a choice at its end.
+pub struct Sampler {
+    filters: Vec<Box<dyn LogitFilter>>,
+    /// `None` chooses the most likely token.
+    random: Option<RandomState>,
+}
+
+impl Sampler {
+    /// Always the most likely token.
+    pub fn greedy() -> Self {
+        Self { filters: Vec::new(), random: None }
+    }
+
+    /// Applies `filters` in order, then draws. The same seed gives the same tokens.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] when MLX cannot make a random state.
+    pub fn new(filters: Vec<Box<dyn LogitFilter>>, seed: u64) -> Result<Self> {
+        Ok(Self { filters, random: Some(RandomState::with_seed(seed)?) })
+    }
+
+    /// The usual chain: repetition penalty, temperature, top-k, top-p, min-p. With temperature 0 the penalty, if any, and then the
+    /// most likely token.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when a value is out of its range.
+    pub fn from_options(options: &SamplerOptions) -> Result<Self> {
+        // [task 1.7.5] Sampler::from_options
+        let mut filters: Vec<Box<dyn LogitFilter>> = Vec::new();
+        if let Some(penalty) = options.repetition_penalty {
+            filters.push(Box::new(RepetitionPenalty(penalty)));
+        }
+        let is_greedy = options.temperature == 0.0;
+        if !is_greedy {
+            filters.push(Box::new(Temperature(options.temperature)));
+            filters.extend(options.top_k.map(|k| Box::new(TopK(k)) as Box<dyn LogitFilter>));
+            filters.extend(options.top_p.map(|p| Box::new(TopP(p)) as Box<dyn LogitFilter>));
+            filters.extend(options.min_p.map(|p| Box::new(MinP(p)) as Box<dyn LogitFilter>));
+        }
+        // A value out of range is refused now, and not at the first token.
+        let probe = Array::from_slice(&[0.0f32, 1.0], &[1, 2]);
+        for filter in &filters {
+            filter.apply(&probe, &[Vec::new()])?;
+        }
+        if is_greedy {
+            return Ok(Self { filters, random: None });
+        }
+        Self::new(filters, options.seed)
+        // [end]
+    }
+
+    /// Chooses a token for each row of `logits` (`[B, V]`).
+    ///
+    /// `history` has one entry per row: the tokens so far, prompt included.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the logits contain NaN or a filter refuses.
+    pub fn sample(&mut self, logits: &Array, history: &[Vec<u32>]) -> Result<Vec<u32>> {
+        // [task 1.7.5] Sampler::sample
+        let mut logits = logits.clone();
+        for filter in &self.filters {
+            logits = filter.apply(&logits, history)?;
+        }
+        let Some(random) = &mut self.random else {
+            return greedy(&logits);
+        };
+        // One number per row, from a key that is used once.
+        let key = random.next_key()?;
+        let uniforms = random::uniform::<_, f32>(0.0, 1.0, &[logits.dim(0)], &key)?;
+        sample_from_uniform(&logits, uniforms.as_slice::<f32>())
+        // [end]
+    }
+}

@@ -1,0 +1,70 @@
+//! Stopping at given strings in streamed text.
+
+/// What to do after a piece of text arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopStringOutcome {
+    /// Text that can be shown now: no stop string begins in it.
+    pub text: String,
+    /// The stop string that was found. Neither it nor anything after it is ever shown.
+    pub matched: Option<String>,
+}
+
+/// Looks for stop strings in text that arrives in pieces of any size.
+///
+/// A stop string may be spread over several pieces, so text that could be the beginning of one is held
+/// back until more arrives. The result does not depend on how the text was cut: the stop string that *ends* first wins, and
+/// of several that end at the same place the longest.
+#[derive(Debug, Clone)]
+pub struct StopStringMatcher {
+    stop_strings: Vec<String>,
+    /// Text that was received and not yet released.
+    held_back: String,
+}
+
+impl StopStringMatcher {
+    /// Empty stop strings are ignored.
+    pub fn new(stop_strings: &[String]) -> Self {
+        let stop_strings = stop_strings.iter().filter(|s| !s.is_empty()).cloned().collect();
+        Self { stop_strings, held_back: String::new() }
+    }
+
+    /// Takes the next piece of text, and says what can be shown and whether a stop string is complete.
+    pub fn push(&mut self, text: &str) -> StopStringOutcome {
+        // [task 1.6.3] StopStringMatcher::push
+        self.held_back.push_str(text);
+        if let Some((start, stop_string)) = self.first_match() {
+            let matched = Some(stop_string.to_owned());
+            self.held_back.truncate(start);
+            return StopStringOutcome { text: std::mem::take(&mut self.held_back), matched };
+        }
+        let undecided = self.held_back.split_off(self.held_back.len() - self.undecided_len());
+        let text = std::mem::replace(&mut self.held_back, undecided);
+        StopStringOutcome { text, matched: None }
+        // [end]
+    }
+
+    /// The text that is still held back when no more will come.
+    pub fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held_back)
+    }
+
+    // [task 1.6.3 helpers] StopStringMatcher::push
+    /// Where the winning stop string begins, and which one it is.
+    fn first_match(&self) -> Option<(usize, &str)> {
+        self.stop_strings
+            .iter()
+            .filter_map(|stop_string| {
+                Some((self.held_back.find(stop_string)?, stop_string.as_str()))
+            })
+            .min_by_key(|(start, stop_string)| (start + stop_string.len(), *start))
+    }
+
+    /// The length of the longest end of the text that a stop string begins with.
+    fn undecided_len(&self) -> usize {
+        let text = &self.held_back;
+        let is_prefix_of_stop = |end: &str| self.stop_strings.iter().any(|s| s.starts_with(end));
+        let starts = text.char_indices().map(|(start, _)| start);
+        starts.map(|start| &text[start..]).find(|end| is_prefix_of_stop(end)).map_or(0, str::len)
+    }
+    // [end]
+}
