@@ -1,1 +1,39 @@
+//! What the course does not teach: getting a model's files into the engine.
+//!
+//! [`Checkpoint::open`] reads a Hugging Face folder (safetensors, one file or many, plain or MLX-quantized) or a GGUF file
+//! and gives out the same things for each: a validated [`Config`], tensors as MLX arrays under Hugging Face names, a
+//! [`Tokenizer`] and a [`ChatTemplate`]. [`registry::resolve`] turns the name of a model into the path to open.
+//!
+//! Reading order: [`checkpoint`](Checkpoint), `config`, `architecture` (which tensors there must be); then one source of weights,
+//! `hf_weights` over `shards` over `safetensors_file`, or `gguf`; then `tokenizer`, `decode_stream`, `chat_template`.
+//!
+//! Invariant: no input makes this crate panic, loop, or allocate more than a small multiple of the file's size.
 
+mod architecture;
+mod array;
+mod chat_template;
+mod checkpoint;
+mod config;
+mod decode_stream;
+mod error;
+mod gguf;
+mod hf_config;
+mod hf_text;
+mod hf_weights;
+mod host_tensor;
+mod json;
+mod mlx_quantization;
+mod python_text;
+pub mod registry;
+mod safetensors_file;
+mod shards;
+mod summary;
+mod tokenizer;
+
+pub use chat_template::{ChatTemplate, Message};
+pub use checkpoint::{Checkpoint, QuantizedTensor};
+pub use config::Config;
+pub use decode_stream::DecodeStream;
+pub use error::{Error, Result};
+pub use summary::Summary;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,206 @@
+//! A model on disk, whatever its format.
+
+use std::path::{Path, PathBuf};
+
+use mlx_rs::{Array, Dtype};
+
+use crate::architecture::{self, TensorShapes, weight_of_implied_bias};
+use crate::array::to_array;
+use crate::chat_template::ChatTemplate;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::gguf::GgufFile;
+use crate::hf_text;
+use crate::hf_weights::HfWeights;
+use crate::host_tensor::{ElementType, HostTensor};
+use crate::mlx_quantization::{MlxQuantization, QuantizationParams};
+use crate::summary::Summary;
+use crate::tokenizer::Tokenizer;
+use crate::{hf_config, json};
+
+/// An open model: configuration, weights, tokenizer and chat template behind one set of names, the Hugging Face ones.
+///
+/// [`Checkpoint::open`] compares the configuration with the header of every weight file, so that afterwards all tensors of
+/// the architecture are known to be there, in the right shapes. The weights themselves stay on disk until asked for.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    config: Config,
+    weights: Weights,
+}
+
+#[derive(Debug)]
+enum Weights {
+    Folder(HfWeights),
+    Gguf(GgufFile),
+}
+
+/// A quantized weight matrix as it is stored, for kernels that compute with it directly.
+#[derive(Clone, Debug)]
+pub struct QuantizedTensor {
+    /// `[O, I * bits / 32]` u32: the integers, the first in the lowest bits.
+    pub packed: Array,
+    /// `[O, I / group_size]`, in the stored floating-point type.
+    pub scales: Array,
+    /// `[O, I / group_size]`; `weight = scale * integer + bias`.
+    pub biases: Array,
+    pub group_size: usize,
+    pub bits: usize,
+}
+
+impl Checkpoint {
+    /// Opens a Hugging Face folder (plain or MLX-quantized) or a `.gguf` file.
+    ///
+    /// # Errors
+    /// If anything is missing, malformed, contradictory or not supported; the message names the file and the tensor or field.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::open_folder(path);
+        }
+        let (gguf, config) = GgufFile::open(path)?;
+        architecture::check(&config, &gguf)?;
+        Ok(Self { path: path.to_owned(), config, weights: Weights::Gguf(gguf) })
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self> {
+        let file = folder.join("config.json");
+        let json = json::read_json(&file)?;
+        let mut config = hf_config::from_json(&file, &json)?;
+        let from_config = std::mem::take(&mut config.eos_token_ids);
+        config.add_eos(hf_text::generation_eos(folder)?);
+        config.add_eos(from_config);
+        config.add_eos(hf_text::tokenizer_eos(folder)?);
+        config.validate(&file)?;
+        let weights = HfWeights::open(folder, MlxQuantization::from_config(&file, &json)?)?;
+        architecture::check(&config, &weights)?;
+        Ok(Self { path: folder.to_owned(), config, weights: Weights::Folder(weights) })
+    }
+
+    /// The folder or file that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model's shape and special tokens.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether [`Checkpoint::tensor`] has this tensor, stored or implied.
+    pub fn has(&self, name: &str) -> bool {
+        let stored = |name: &str| matches!(self.shapes().shape(name), Ok(Some(_)));
+        stored(name) || weight_of_implied_bias(&self.config, name).is_some_and(|weight| stored(&weight))
+    }
+
+    /// A tensor by its Hugging Face name, such as `model.layers.0.self_attn.q_proj.weight`, as an array of `shape`.
+    ///
+    /// `dtype` must be float32, float16 or bfloat16; `None` keeps the stored type, which for MLX-quantized weights is that
+    /// of the scales and for quantized GGUF weights f32. Quantized tensors are dequantized in f32 and rounded once. Where a
+    /// model has no q, k and v biases, they are zeros.
+    ///
+    /// # Errors
+    /// If there is no such tensor, if it has another shape, or if `dtype` is not a floating-point type.
+    pub fn tensor(&self, name: &str, shape: &[usize], dtype: Option<Dtype>) -> Result<Array> {
+        let fault = |problem: String| Error::tensor(self.shapes().file(name), name, problem);
+        if let Some(dtype) = dtype
+            && !matches!(dtype, Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16)
+        {
+            return Err(fault(format!("was asked for as {dtype:?}; weights can be Float32, Float16 or Bfloat16")));
+        }
+        let (tensor, element) = self.read(name)?;
+        if tensor.shape != shape {
+            return Err(fault(format!("has shape {:?}, but {shape:?} was asked for", tensor.shape)));
+        }
+        to_array(name, &tensor, dtype.unwrap_or(element.dtype()))
+    }
+
+    /// A weight matrix in its quantized form, or `None` if it is not stored in MLX's affine quantization.
+    ///
+    /// # Errors
+    /// If the tensor's parts do not fit each other.
+    pub fn quantized(&self, name: &str) -> Result<Option<QuantizedTensor>> {
+        let Weights::Folder(weights) = &self.weights else { return Ok(None) };
+        let Some(tensor) = weights.packed(name)? else { return Ok(None) };
+        let array = |part: &HostTensor<'_>| to_array(name, part, part.element.dtype());
+        let QuantizationParams { group_size, bits } = tensor.params;
+        Ok(Some(QuantizedTensor {
+            packed: array(&tensor.packed)?,
+            scales: array(&tensor.scales)?,
+            biases: array(&tensor.biases)?,
+            group_size,
+            bits,
+        }))
+    }
+
+    /// The tokenizer, checked against the model's vocabulary.
+    ///
+    /// # Errors
+    /// If there is none, if it is not valid, or if it does not fit the embedding.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let vocab_size = Some(self.config.vocab_size);
+        match &self.weights {
+            Weights::Folder(_) => Tokenizer::from_file(&self.path.join(hf_text::TOKENIZER), vocab_size),
+            Weights::Gguf(gguf) => {
+                Tokenizer::from_json(gguf.path(), &gguf.tokenizer()?.tokenizer_json.to_string(), vocab_size)
+            }
+        }
+    }
+
+    /// The chat template with the tokenizer's special tokens.
+    ///
+    /// # Errors
+    /// If the model has none (a base model, not made for chats), or if it is not valid.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        let none = || Error::ChatTemplate {
+            file: self.path.clone(),
+            problem: "the model has none: it continues texts, and was not made for chats".to_owned(),
+        };
+        match &self.weights {
+            Weights::Folder(_) => {
+                let template = hf_text::chat_template(&self.path)?.ok_or_else(none)?;
+                ChatTemplate::new(&template.file, &template.source, hf_text::special_tokens(&self.path)?)
+            }
+            Weights::Gguf(gguf) => {
+                let text = gguf.tokenizer()?;
+                ChatTemplate::new(gguf.path(), &text.chat_template.ok_or_else(none)?, text.special_tokens)
+            }
+        }
+    }
+
+    /// A description for people: size, parameters, how the weights are stored.
+    ///
+    /// # Errors
+    /// If a tensor's dtype is not supported.
+    pub fn summary(&self) -> Result<Summary> {
+        let storage = |name: &str| match &self.weights {
+            Weights::Folder(weights) => weights.storage(name),
+            Weights::Gguf(gguf) => Ok(gguf.storage(name).unwrap_or_default()),
+        };
+        let bytes_on_disk = match &self.weights {
+            Weights::Folder(weights) => weights.bytes_on_disk(),
+            Weights::Gguf(gguf) => gguf.bytes_on_disk(),
+        };
+        Summary::new(&self.config, storage, bytes_on_disk)
+    }
+
+    fn shapes(&self) -> &dyn TensorShapes {
+        match &self.weights {
+            Weights::Folder(weights) => weights,
+            Weights::Gguf(gguf) => gguf,
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<(HostTensor<'_>, ElementType)> {
+        let stored = |name: &str| match &self.weights {
+            Weights::Folder(weights) => weights.read(name),
+            Weights::Gguf(gguf) => gguf.read(name),
+        };
+        match weight_of_implied_bias(&self.config, name) {
+            Some(weight) => {
+                let (weight, element) = stored(&weight)?;
+                Ok((HostTensor::zeros(element, weight.shape[..1].to_vec()), element))
+            }
+            None => stored(name),
+        }
+    }
+}

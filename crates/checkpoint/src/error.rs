@@ -1,0 +1,75 @@
+//! Everything that can be wrong with a checkpoint, said in one line that names the file and, where there is one, the tensor.
+
+use std::path::{Path, PathBuf};
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a checkpoint, a tokenizer, a chat template or a model name was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system could not open, map or read a file.
+    #[error("{}: {source}", .file.display())]
+    Io { file: PathBuf, source: std::io::Error },
+
+    /// The bytes break the rules of the file's format: truncated, offsets outside the file, not JSON.
+    #[error("{}: {problem}", .file.display())]
+    Malformed { file: PathBuf, problem: String },
+
+    /// A well-formed request for something that this crate does not do, refused rather than computed wrongly.
+    #[error("{}: {problem}", .file.display())]
+    Unsupported { file: PathBuf, problem: String },
+
+    /// One tensor is at fault: absent, of another shape or dtype than the configuration says, or out of place.
+    #[error("{}: tensor `{tensor}`: {problem}", .file.display())]
+    Tensor { file: PathBuf, tensor: String, problem: String },
+
+    /// The tokenizer cannot be built, or does not fit the model.
+    #[error("{}: tokenizer: {problem}", .file.display())]
+    Tokenizer { file: PathBuf, problem: String },
+
+    /// The model chose a token that the tokenizer has no text for.
+    #[error(
+        "token {token} is not in the tokenizer, which has {entries} entries; the model's vocabulary may be padded beyond them"
+    )]
+    UnknownToken { token: u32, entries: usize },
+
+    /// The chat template is not valid, or it refused the conversation (`raise_exception`).
+    #[error("{}: chat template: {problem}", .file.display())]
+    ChatTemplate { file: PathBuf, problem: String },
+
+    /// The name is neither a built-in model, nor a path, nor something that can be downloaded.
+    #[error("`{name}` is not a model that can be opened: {problem}")]
+    UnknownModel { name: String, problem: String },
+
+    /// A model could not be downloaded.
+    #[error("downloading `{name}`: {problem}")]
+    Download { name: String, problem: String },
+
+    /// MLX refused to make or to convert an array.
+    #[error("tensor `{tensor}`: {source}")]
+    Mlx { tensor: String, source: mlx_rs::error::Exception },
+}
+
+impl Error {
+    pub(crate) fn io(file: &Path, source: std::io::Error) -> Self {
+        Self::Io { file: file.to_owned(), source }
+    }
+
+    pub(crate) fn malformed(file: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { file: file.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn unsupported(file: &Path, problem: impl Into<String>) -> Self {
+        Self::Unsupported { file: file.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn tensor(file: &Path, tensor: &str, problem: impl Into<String>) -> Self {
+        Self::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), problem: problem.into() }
+    }
+
+    pub(crate) fn tokenizer(file: &Path, problem: impl Into<String>) -> Self {
+        Self::Tokenizer { file: file.to_owned(), problem: problem.into() }
+    }
+}

@@ -1,0 +1,145 @@
+//! GGUF, the single-file format of llama.cpp: header, metadata, quantized blocks, names, tokenizer.
+//!
+//! The file is memory-mapped. [`header::Header::parse`] checks every length and offset, and only then does other code
+//! read through them.
+
+mod blocks;
+mod config;
+mod cursor;
+mod header;
+mod k_blocks;
+mod metadata;
+mod names;
+mod tokenizer;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::architecture::TensorShapes;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::host_tensor::{ElementType, HostTensor};
+use crate::safetensors_file::map_file;
+use blocks::BlockType;
+use header::{Header, HeaderFault, TensorInfo};
+pub(crate) use tokenizer::GgufTokenizer;
+
+/// An open GGUF file whose architecture is known.
+#[derive(Debug)]
+pub(crate) struct GgufFile {
+    path: PathBuf,
+    map: Mmap,
+    /// By Hugging Face name; a tensor without such a name keeps its own.
+    tensors: BTreeMap<String, TensorInfo>,
+    /// Heads of q and of k, where the converter has reordered their rows.
+    permuted_heads: Option<(usize, usize)>,
+}
+
+impl GgufFile {
+    pub(crate) fn open(path: &Path) -> Result<(Self, Config)> {
+        let map = map_file(path)?;
+        let header = parse(path, &map)?;
+        let (config, architecture) = config::from_header(path, &header)?;
+        let tensors = header.tensors.iter();
+        let tensors = tensors.map(|(&name, info)| (names::to_hf(name).unwrap_or(name.to_owned()), info.clone())).collect();
+        let permuted_heads =
+            architecture.permutes_rows().then_some((config.num_attention_heads, config.num_key_value_heads));
+        Ok((Self { path: path.to_owned(), map, tensors, permuted_heads }, config))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tokenizer, special tokens and chat template that the metadata describe.
+    pub(crate) fn tokenizer(&self) -> Result<GgufTokenizer> {
+        GgufTokenizer::from_header(&self.path, &parse(&self.path, &self.map)?)
+    }
+
+    /// The tensor in floating point, with the element type to store it in: f16 and bf16 stay, everything else is f32.
+    pub(crate) fn read(&self, name: &str) -> Result<(HostTensor<'_>, ElementType)> {
+        let missing = || Error::tensor(&self.path, name, "is missing");
+        let info = self.tensors.get(name).ok_or_else(missing)?;
+        let bytes = self.map.get(info.start..info.start + info.len).ok_or_else(missing)?;
+        let element = match info.block_type {
+            BlockType::F16 => ElementType::F16,
+            BlockType::BF16 => ElementType::Bf16,
+            _ => ElementType::F32,
+        };
+        let tensor = match info.block_type {
+            BlockType::F32 | BlockType::F16 | BlockType::BF16 => {
+                HostTensor { element, shape: info.shape.clone(), bytes: Cow::Borrowed(bytes) }
+            }
+            quantized => HostTensor::from_f32(blocks::dequantize(quantized, bytes), info.shape.clone()),
+        };
+        let tensor = match self.heads_to_restore(name) {
+            Some(heads) => HostTensor { bytes: Cow::Owned(restore_row_order(&tensor, heads)), ..tensor },
+            None => tensor,
+        };
+        Ok((tensor, element))
+    }
+
+    fn heads_to_restore(&self, name: &str) -> Option<usize> {
+        let (query_heads, key_heads) = self.permuted_heads?;
+        if name.ends_with(".self_attn.q_proj.weight") {
+            Some(query_heads)
+        } else if name.ends_with(".self_attn.k_proj.weight") {
+            Some(key_heads)
+        } else {
+            None
+        }
+    }
+
+    /// How the tensor is stored, for people.
+    pub(crate) fn storage(&self, name: &str) -> Option<String> {
+        self.tensors.get(name).map(|info| format!("{:?}", info.block_type))
+    }
+
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        self.map.len() as u64
+    }
+}
+
+impl TensorShapes for GgufFile {
+    fn shape(&self, name: &str) -> Result<Option<Vec<usize>>> {
+        Ok(self.tensors.get(name).map(|info| info.shape.clone()))
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn file(&self, _name: &str) -> &Path {
+        &self.path
+    }
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Header<'a>> {
+    Header::parse(bytes).map_err(|HeaderFault { tensor, problem }| match tensor {
+        Some(tensor) => Error::tensor(path, &tensor, problem),
+        None => Error::malformed(path, problem),
+    })
+}
+
+/// Undoes what llama.cpp's converter does to the rows of q and k of a llama.
+///
+/// Hugging Face pairs row `i` of a head with row `i + D/2` (half-split rotary embedding); GGUF stores the two side by side,
+/// as rows `2i` and `2i + 1`. The shape is checked before: `[heads * D, E]` with an even D.
+fn restore_row_order(tensor: &HostTensor<'_>, heads: usize) -> Vec<u8> {
+    let rows = tensor.shape.first().copied().unwrap_or(0);
+    let row_bytes = tensor.bytes.len().checked_div(rows).unwrap_or(0);
+    let half = rows / heads.max(1) / 2;
+    let mut restored = Vec::with_capacity(tensor.bytes.len());
+    for head in 0..heads {
+        for part in 0..2 {
+            for i in 0..half {
+                let row = (head * half + i) * 2 + part;
+                restored.extend_from_slice(&tensor.bytes[row * row_bytes..(row + 1) * row_bytes]);
+            }
+        }
+    }
+    restored
+}

@@ -1,0 +1,130 @@
+//! MLX's affine quantization, as mlx-lm writes it into a folder.
+//!
+//! A row of `I` weights is cut into groups of `group_size`. Each group has a scale and a bias, and each weight a small
+//! integer `q`, so that `weight = scale * q + bias`. The integers lie in u32 words, the first in the lowest bits:
+//!
+//! | tensor | shape | type |
+//! |---|---|---|
+//! | `<layer>.weight` | `[O, I * bits / 32]` | u32 |
+//! | `<layer>.scales`, `<layer>.biases` | `[O, I / group_size]` | f16, bf16 or f32 |
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::host_tensor::HostTensor;
+
+/// How one layer is quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuantizationParams {
+    /// Weights that share a scale and a bias: 32, 64 or 128.
+    pub group_size: usize,
+    /// Bits of one weight: 4 or 8.
+    pub bits: usize,
+}
+
+impl QuantizationParams {
+    /// Weights in one u32 word.
+    pub fn per_word(&self) -> usize {
+        32 / self.bits
+    }
+}
+
+/// The `quantization` object of `config.json`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MlxQuantization {
+    default: QuantizationParams,
+    /// Layers with their own parameters; `None` for a layer that is left in floating point.
+    overrides: BTreeMap<String, Option<QuantizationParams>>,
+}
+
+impl MlxQuantization {
+    /// Reads the object, or `None` for a model that is not quantized. Other schemes are refused by name.
+    pub(crate) fn from_config(file: &Path, config: &Value) -> Result<Option<Self>> {
+        let quantization = &config["quantization"];
+        if quantization.is_null() {
+            let other = &config["quantization_config"];
+            if other.is_null() {
+                return Ok(None);
+            }
+            let method = other["quant_method"].as_str().unwrap_or("unknown");
+            return Err(Error::unsupported(
+                file,
+                format!("quantization_config with quant_method `{method}` is not supported: use an unquantized, MLX-quantized or GGUF form of the model"),
+            ));
+        }
+        let default = params(file, "quantization", quantization)?;
+        let mut overrides = BTreeMap::new();
+        for (layer, value) in quantization.as_object().into_iter().flatten() {
+            match value {
+                Value::Object(_) => overrides.insert(layer.clone(), Some(params(file, layer, value)?)),
+                Value::Bool(false) => overrides.insert(layer.clone(), None),
+                _ => None,
+            };
+        }
+        Ok(Some(Self { default, overrides }))
+    }
+
+    /// The parameters of `<layer>.weight`, or `None` where an override leaves it in floating point.
+    pub(crate) fn params(&self, layer: &str) -> Option<QuantizationParams> {
+        self.overrides.get(layer).copied().unwrap_or(Some(self.default))
+    }
+}
+
+fn params(file: &Path, what: &str, value: &Value) -> Result<QuantizationParams> {
+    let mode = value["mode"].as_str().unwrap_or("affine");
+    let (group_size, bits) = (value["group_size"].as_u64(), value["bits"].as_u64());
+    match (mode, group_size, bits) {
+        ("affine", Some(group_size @ (32 | 64 | 128)), Some(bits @ (4 | 8))) => {
+            Ok(QuantizationParams { group_size: group_size as usize, bits: bits as usize })
+        }
+        _ => Err(Error::unsupported(
+            file,
+            format!("{what} = {value} is not supported: mode must be affine, group_size 32, 64 or 128, bits 4 or 8"),
+        )),
+    }
+}
+
+/// The three tensors of a quantized layer, with shapes that fit each other.
+#[derive(Debug)]
+pub(crate) struct PackedTensor<'a> {
+    pub(crate) params: QuantizationParams,
+    pub(crate) packed: HostTensor<'a>,
+    pub(crate) scales: HostTensor<'a>,
+    pub(crate) biases: HostTensor<'a>,
+}
+
+/// The `[O, I]` shape of the weights behind packed words, if the three shapes agree.
+pub(crate) fn unpacked_shape(
+    params: QuantizationParams,
+    packed: &[usize],
+    scales: &[usize],
+    biases: &[usize],
+) -> Option<[usize; 2]> {
+    let &[rows, words] = packed else { return None };
+    let columns = words.checked_mul(params.per_word())?;
+    let groups = [rows, columns / params.group_size];
+    let fits = columns.is_multiple_of(params.group_size) && scales == groups && biases == groups;
+    fits.then_some([rows, columns])
+}
+
+impl PackedTensor<'_> {
+    /// The weights `[O, I]`, computed in f32. With 16-bit scales the product is exact and only the sum is rounded.
+    pub(crate) fn dequantize(&self) -> HostTensor<'static> {
+        let QuantizationParams { group_size, bits } = self.params;
+        let mask = (1u32 << bits) - 1;
+        let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        let words_per_group = group_size / self.params.per_word();
+        let words = self.packed.to_u32();
+        let mut weights = Vec::with_capacity(words.len() * self.params.per_word());
+        for (group, (scale, bias)) in words.chunks_exact(words_per_group).zip(scales.iter().zip(&biases)) {
+            for word in group {
+                weights.extend((0..32).step_by(bits).map(|shift| scale * (word >> shift & mask) as f32 + bias));
+            }
+        }
+        let columns = self.packed.shape[1] * self.params.per_word();
+        HostTensor::from_f32(weights, vec![self.packed.shape[0], columns])
+    }
+}

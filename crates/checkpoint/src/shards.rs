@@ -1,0 +1,109 @@
+//! The weights of a Hugging Face folder: one safetensors file, or several with an index.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::host_tensor::HostTensor;
+use crate::json::read_json;
+use crate::safetensors_file::SafetensorsFile;
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// All tensors of a folder by name, wherever they are stored.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    files: Vec<SafetensorsFile>,
+    /// Tensor name to position in `files`.
+    location: BTreeMap<String, usize>,
+}
+
+impl Shards {
+    /// Opens `model.safetensors`, or every shard that `model.safetensors.index.json` names.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let index = folder.join(INDEX);
+        if index.is_file() {
+            return Self::open_indexed(folder, &index);
+        }
+        let single = folder.join(SINGLE);
+        if !single.is_file() {
+            return Err(Error::malformed(
+                folder,
+                format!("holds neither {SINGLE} nor {INDEX}; other weight formats are not supported"),
+            ));
+        }
+        let file = SafetensorsFile::open(&single)?;
+        let location = file.names().into_iter().map(|name| (name, 0)).collect();
+        Ok(Self { files: vec![file], location })
+    }
+
+    /// The index's `weight_map` gives the shard of each tensor. Both directions are checked: a tensor that the index
+    /// names must be in that shard, and a tensor that a shard holds must be in the index.
+    fn open_indexed(folder: &Path, index: &Path) -> Result<Self> {
+        let json = read_json(index)?;
+        let Some(weight_map) = json["weight_map"].as_object() else {
+            return Err(Error::malformed(index, "has no `weight_map` object"));
+        };
+        let mut shards = Self { files: Vec::new(), location: BTreeMap::new() };
+        let mut positions: BTreeMap<&str, usize> = BTreeMap::new();
+        for (tensor, shard) in weight_map {
+            let Some(shard) = shard.as_str() else {
+                return Err(Error::tensor(index, tensor, format!("its shard {shard} is not a file name")));
+            };
+            // A name with a path in it could leave the folder.
+            if Path::new(shard).file_name() != Some(shard.as_ref()) {
+                return Err(Error::tensor(index, tensor, format!("its shard `{shard}` is not a plain file name")));
+            }
+            let position = match positions.get(shard) {
+                Some(&position) => position,
+                None => {
+                    let path = folder.join(shard);
+                    if !path.is_file() {
+                        return Err(Error::tensor(
+                            index,
+                            tensor,
+                            format!("its shard `{shard}` is missing from the folder; download the model again"),
+                        ));
+                    }
+                    shards.files.push(SafetensorsFile::open(&path)?);
+                    positions.insert(shard, shards.files.len() - 1);
+                    shards.files.len() - 1
+                }
+            };
+            if shards.files[position].shape(tensor).is_none() {
+                return Err(Error::tensor(index, tensor, format!("the index says `{shard}`, but it is not there")));
+            }
+            shards.location.insert(tensor.clone(), position);
+        }
+        for (position, file) in shards.files.iter().enumerate() {
+            for name in file.names() {
+                if shards.location.get(&name) != Some(&position) {
+                    return Err(Error::tensor(file.path(), &name, format!("{INDEX} does not place it in this shard")));
+                }
+            }
+        }
+        Ok(shards)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.location.keys().map(String::as_str)
+    }
+
+    /// The file that holds a tensor.
+    pub(crate) fn file(&self, name: &str) -> Option<&SafetensorsFile> {
+        self.location.get(name).map(|&position| &self.files[position])
+    }
+
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.file(name)?.shape(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Option<Result<HostTensor<'_>>> {
+        self.file(name)?.read(name)
+    }
+
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        self.files.iter().map(SafetensorsFile::len).sum()
+    }
+}
