@@ -26,20 +26,12 @@ pub fn probable_cause(
     if got.shape == expected.shape
         && let Some(variant) = nearest_variant(got, tolerance, wrong)
     {
-        return Some(
-            sentences
-                .get(variant)
-                .map_or_else(|| variant.to_owned(), String::clone),
-        );
+        return Some(sentences.get(variant).map_or_else(|| variant.to_owned(), String::clone));
     }
     plain_value(got, expected, tolerance)
         .or_else(|| layout::rearrangement(got, expected, tolerance))
         .or_else(|| {
-            if got.shape == expected.shape {
-                arithmetic(got, expected, tolerance)
-            } else {
-                None
-            }
+            if got.shape == expected.shape { arithmetic(got, expected, tolerance) } else { None }
         })
 }
 
@@ -60,10 +52,7 @@ fn nearest_variant<'a>(
 fn plain_value(got: &Values, expected: &Values, tolerance: Tolerance) -> Option<String> {
     let first = *got.data.first()?;
     let all = |test: &dyn Fn(f64) -> bool| got.data.iter().all(|&x| test(x));
-    let expected_varies = expected
-        .data
-        .iter()
-        .any(|&x| !tolerance.accepts(x, expected.data[0]));
+    let expected_varies = expected.data.iter().any(|&x| !tolerance.accepts(x, expected.data[0]));
     if all(&|x| x == 0.0) {
         return Some(
             "every entry is zero: is the result returned, and not an array that was only created?"
@@ -86,53 +75,30 @@ fn arithmetic(got: &Values, expected: &Values, tolerance: Tolerance) -> Option<S
     if got.dtype == Dtype::Bool {
         return inverted(got, expected);
     }
-    if got.len() < 3
-        || got
-            .data
-            .iter()
-            .chain(&expected.data)
-            .any(|x| !x.is_finite())
-    {
+    if got.len() < 3 || got.data.iter().chain(&expected.data).any(|x| !x.is_finite()) {
         return None;
     }
     // Least squares: the factor f that brings f * expected nearest to got.
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
     let factor = dot(&got.data, &expected.data) / dot(&expected.data, &expected.data);
     let scaled: Vec<f64> = expected.data.iter().map(|x| x * factor).collect();
-    let scaled_tolerance = Tolerance {
-        atol: tolerance.atol * factor.abs().max(1.0),
-        rtol: tolerance.rtol,
-    };
+    let scaled_tolerance =
+        Tolerance { atol: tolerance.atol * factor.abs().max(1.0), rtol: tolerance.rtol };
     if factor.is_finite() && distance(&got.data, &scaled, scaled_tolerance) <= RECOGNISED_WITHIN {
         return Some(if (factor + 1.0).abs() < 1e-3 {
             "looks like: the sign is wrong, every entry is the negative of the expected one"
                 .to_owned()
         } else {
-            format!(
-                "looks like: every entry is the expected one times {}",
-                number(factor)
-            )
+            format!("looks like: every entry is the expected one times {}", number(factor))
         });
     }
     let n = got.len() as f64;
-    let shift = got
-        .data
-        .iter()
-        .zip(&expected.data)
-        .map(|(x, y)| x - y)
-        .sum::<f64>()
-        / n;
+    let shift = got.data.iter().zip(&expected.data).map(|(x, y)| x - y).sum::<f64>() / n;
     let shifted: Vec<f64> = expected.data.iter().map(|x| x + shift).collect();
     if distance(&got.data, &shifted, tolerance) <= RECOGNISED_WITHIN {
-        return Some(format!(
-            "looks like: every entry is the expected one plus {}",
-            number(shift)
-        ));
+        return Some(format!("looks like: every entry is the expected one plus {}", number(shift)));
     }
-    let scale = expected
-        .data
-        .iter()
-        .fold(0.0_f64, |largest, x| largest.max(x.abs()));
+    let scale = expected.data.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
     let error = got
         .data
         .iter()

@@ -75,11 +75,7 @@ pub fn expect_error<T, E: Display>(result: Result<T, E>, what: &str) -> String {
         Err(error) => {
             let text = error.to_string();
             let report = if text.trim().is_empty() {
-                Report::plain(
-                    Status::Fail,
-                    format!("{what}: the error says nothing"),
-                    None,
-                )
+                Report::plain(Status::Fail, format!("{what}: the error says nothing"), None)
             } else {
                 Report::plain(Status::Pass, String::new(), None)
             };
@@ -106,12 +102,8 @@ pub fn check_tokens<T: PartialEq + Debug>(case: &str, got: &[T], expected: &[T])
 fn close(case: &str, answer: &Array, expected: &Array, tolerance: Tolerance) -> Report {
     match Values::read(expected) {
         Ok(expected) => {
-            let output = Output {
-                dtype: expected.dtype,
-                tolerance,
-                expected,
-                wrong: BTreeMap::new(),
-            };
+            let output =
+                Output { dtype: expected.dtype, tolerance, expected, wrong: BTreeMap::new() };
             grade_values(case, answer, &output, &BTreeMap::new())
         }
         Err(error) => {
@@ -122,11 +114,7 @@ fn close(case: &str, answer: &Array, expected: &Array, tolerance: Tolerance) -> 
 }
 
 fn returned_error(case: &str, error: &impl Display) -> Report {
-    Report::plain(
-        Status::Error,
-        format!("{case}\nthe call returned an error: {error}"),
-        None,
-    )
+    Report::plain(Status::Error, format!("{case}\nthe call returned an error: {error}"), None)
 }
 
 #[track_caller]
@@ -147,21 +135,14 @@ pub fn first_difference<T: PartialEq + Debug>(got: &[T], expected: &[T]) -> Opti
     let from = shared.saturating_sub(CONTEXT);
     let window = |items: &[T]| {
         let to = (shared + CONTEXT + 1).min(items.len());
-        let shown: Vec<String> = items[from.min(to)..to]
-            .iter()
-            .map(|item| format!("{item:?}"))
-            .collect();
-        let (before, after) = (
-            if from > 0 { ".. " } else { "" },
-            if to < items.len() { " .." } else { "" },
-        );
+        let shown: Vec<String> =
+            items[from.min(to)..to].iter().map(|item| format!("{item:?}")).collect();
+        let (before, after) =
+            (if from > 0 { ".. " } else { "" }, if to < items.len() { " .." } else { "" });
         format!("{before}{}{after}", shown.join(" "))
     };
     let at = |items: &[T]| {
-        items.get(shared).map_or_else(
-            || "nothing (it ends)".to_owned(),
-            |item| format!("{item:?}"),
-        )
+        items.get(shared).map_or_else(|| "nothing (it ends)".to_owned(), |item| format!("{item:?}"))
     };
     Some(format!(
         "first difference at position {shared}: got {}, expected {} ({} and {} items)\n  got      {}\n  expected {}",

@@ -15,10 +15,7 @@ pub struct Tolerance {
 
 impl Tolerance {
     /// No difference at all: for bool and integer answers.
-    pub const EXACT: Self = Self {
-        atol: 0.0,
-        rtol: 0.0,
-    };
+    pub const EXACT: Self = Self { atol: 0.0, rtol: 0.0 };
 
     /// The largest error that passes at an entry with this expected value.
     pub fn allowed(self, expected: f64) -> f64 {
@@ -107,10 +104,7 @@ pub fn distance(got: &[f64], other: &[f64], tolerance: Tolerance) -> f64 {
     if got.len() != other.len() {
         return f64::INFINITY;
     }
-    let parts = got
-        .iter()
-        .zip(other)
-        .map(|(&a, &b)| tolerance.part_used(a, b));
+    let parts = got.iter().zip(other).map(|(&a, &b)| tolerance.part_used(a, b));
     parts.fold(0.0, f64::max)
 }
 
@@ -119,17 +113,10 @@ mod tests {
     use super::*;
     use mlx_rs::Dtype;
 
-    const HALF: Tolerance = Tolerance {
-        atol: 0.5,
-        rtol: 0.25,
-    };
+    const HALF: Tolerance = Tolerance { atol: 0.5, rtol: 0.25 };
 
     fn values(data: &[f64]) -> Values {
-        Values {
-            dtype: Dtype::Float32,
-            shape: vec![data.len()],
-            data: data.to_vec(),
-        }
+        Values { dtype: Dtype::Float32, shape: vec![data.len()], data: data.to_vec() }
     }
 
     #[test]
@@ -144,10 +131,7 @@ mod tests {
 
     #[test]
     fn nan_and_unexpected_infinities_never_pass() {
-        let wide = Tolerance {
-            atol: 1e300,
-            rtol: 1e300,
-        };
+        let wide = Tolerance { atol: 1e300, rtol: 1e300 };
         for got in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert!(!wide.accepts(got, 1.0));
         }
@@ -160,10 +144,7 @@ mod tests {
     #[test]
     fn a_comparison_finds_the_first_and_the_largest_error() {
         let expected = values(&[1.0, 2.0, 3.0, f64::NEG_INFINITY, 5.0]);
-        let tolerance = Tolerance {
-            atol: 0.25,
-            rtol: 0.0,
-        };
+        let tolerance = Tolerance { atol: 0.25, rtol: 0.0 };
         let found = Comparison::new(
             &values(&[1.125, 4.0, f64::NAN, f64::NEG_INFINITY, 9.0]),
             &expected,

@@ -22,10 +22,7 @@ pub enum FixtureError {
     #[error(
         "cannot read the fixture {path}: {source}; the file is part of the repository, `git status` shows whether it was deleted"
     )]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error(
         "the fixture {path} is damaged: {message}; restore it with `git restore tests/fixtures`"
     )]
@@ -75,18 +72,12 @@ impl Fixture {
     /// # Errors
     /// [`FixtureError`] when the file cannot be read or is not a fixture.
     pub fn open(path: &Path) -> Result<Self, FixtureError> {
-        let bytes = fs::read(path).map_err(|source| FixtureError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let name = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let cases = parse(&bytes).map_err(|message| FixtureError::Damaged {
-            path: path.to_owned(),
-            message,
-        })?;
+        let bytes = fs::read(path)
+            .map_err(|source| FixtureError::Read { path: path.to_owned(), source })?;
+        let name =
+            path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let cases = parse(&bytes)
+            .map_err(|message| FixtureError::Damaged { path: path.to_owned(), message })?;
         Ok(Self { name, cases })
     }
 
@@ -100,11 +91,7 @@ impl Fixture {
             Some(case) => case,
             None => {
                 let names: Vec<_> = self.cases.keys().map(String::as_str).collect();
-                panic!(
-                    "the fixture {} has no case {name}; it has: {}",
-                    self.name,
-                    names.join(", ")
-                )
+                panic!("the fixture {} has no case {name}; it has: {}", self.name, names.join(", "))
             }
         }
     }
@@ -152,9 +139,7 @@ impl Case {
     /// A parameter that is an integer, such as an axis.
     #[track_caller]
     pub fn i32(&self, name: &str) -> i32 {
-        self.parameter(name, |value| {
-            value.as_i64().and_then(|x| i32::try_from(x).ok())
-        })
+        self.parameter(name, |value| value.as_i64().and_then(|x| i32::try_from(x).ok()))
     }
 
     /// As [`Case::i32`], or None when the case has no such parameter.
@@ -166,17 +151,13 @@ impl Case {
     /// A parameter that is a list of integers, such as offsets.
     #[track_caller]
     pub fn i32s(&self, name: &str) -> Vec<i32> {
-        self.list(name, |value| {
-            value.as_i64().and_then(|x| i32::try_from(x).ok())
-        })
+        self.list(name, |value| value.as_i64().and_then(|x| i32::try_from(x).ok()))
     }
 
     /// A parameter that is a list of token ids.
     #[track_caller]
     pub fn u32s(&self, name: &str) -> Vec<u32> {
-        self.list(name, |value| {
-            value.as_u64().and_then(|x| u32::try_from(x).ok())
-        })
+        self.list(name, |value| value.as_u64().and_then(|x| u32::try_from(x).ok()))
     }
 
     /// A parameter that is a list of numbers.

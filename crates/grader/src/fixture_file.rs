@@ -44,10 +44,7 @@ pub(crate) struct Stored {
 pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Case>, String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let text = header
-        .metadata()
-        .as_ref()
-        .and_then(|entries| entries.get("cases"));
+    let text = header.metadata().as_ref().and_then(|entries| entries.get("cases"));
     let text = text.ok_or("its metadata has no entry \"cases\"")?;
     let metas: BTreeMap<String, CaseMeta> =
         serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -56,22 +53,15 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Case>, String> {
     for (name, meta) in metas {
         cases.insert(
             name.clone(),
-            Case {
-                name,
-                meta,
-                inputs: BTreeMap::new(),
-                outputs: BTreeMap::new(),
-            },
+            Case { name, meta, inputs: BTreeMap::new(), outputs: BTreeMap::new() },
         );
     }
     let mut wrong = Vec::new();
     for (path, tensor) in tensors.iter() {
-        let (case, tensor_name) = path
-            .rsplit_once('/')
-            .ok_or_else(|| format!("the tensor {path} belongs to no case"))?;
-        let case = cases
-            .get_mut(case)
-            .ok_or_else(|| format!("the tensor {path} belongs to no case"))?;
+        let (case, tensor_name) =
+            path.rsplit_once('/').ok_or_else(|| format!("the tensor {path} belongs to no case"))?;
+        let case =
+            cases.get_mut(case).ok_or_else(|| format!("the tensor {path} belongs to no case"))?;
         let stored = Stored::read(&tensor)?;
         if let Some(variant) = tensor_name.strip_prefix("wrong.") {
             wrong.push((case.name.clone(), variant.to_owned(), stored));
@@ -79,15 +69,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Case>, String> {
             let output = output.to_owned();
             let expected = Values::read(&stored.to_array())?;
             let (dtype, tolerance) = case.meta.output(&output)?;
-            case.outputs.insert(
-                output,
-                Output {
-                    dtype,
-                    tolerance,
-                    expected,
-                    wrong: BTreeMap::new(),
-                },
-            );
+            case.outputs
+                .insert(output, Output { dtype, tolerance, expected, wrong: BTreeMap::new() });
         } else {
             case.inputs.insert(tensor_name.to_owned(), stored);
         }
@@ -101,20 +84,14 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Case>, String> {
             return Err(lost());
         }
         let output = case.outputs.get_mut(output).ok_or_else(lost)?;
-        output
-            .wrong
-            .insert(variant.to_owned(), Values::read(&stored.to_array())?);
+        output.wrong.insert(variant.to_owned(), Values::read(&stored.to_array())?);
     }
     Ok(cases)
 }
 
 /// "" for `expected`, "y" for `expected.y`, None for an input.
 fn output_name(tensor_name: &str) -> Option<&str> {
-    if tensor_name == "expected" {
-        Some("")
-    } else {
-        tensor_name.strip_prefix("expected.")
-    }
+    if tensor_name == "expected" { Some("") } else { tensor_name.strip_prefix("expected.") }
 }
 
 impl CaseMeta {
@@ -140,11 +117,7 @@ impl Stored {
         };
         let shape: Result<Vec<i32>, _> = tensor.shape().iter().map(|&n| i32::try_from(n)).collect();
         let shape = shape.map_err(|_| "a tensor that is too large")?;
-        Ok(Self {
-            dtype,
-            shape,
-            bytes: tensor.data().to_vec(),
-        })
+        Ok(Self { dtype, shape, bytes: tensor.data().to_vec() })
     }
 
     pub fn to_array(&self) -> Array {
@@ -159,14 +132,12 @@ impl Stored {
             Dtype::Uint32 => {
                 Array::from_iter(words().map(|&word| u32::from_le_bytes(word)), &self.shape)
             }
-            Dtype::Float16 => Array::from_iter(
-                halves().map(|&word| half::f16::from_le_bytes(word)),
-                &self.shape,
-            ),
-            Dtype::Bfloat16 => Array::from_iter(
-                halves().map(|&word| half::bf16::from_le_bytes(word)),
-                &self.shape,
-            ),
+            Dtype::Float16 => {
+                Array::from_iter(halves().map(|&word| half::f16::from_le_bytes(word)), &self.shape)
+            }
+            Dtype::Bfloat16 => {
+                Array::from_iter(halves().map(|&word| half::bf16::from_le_bytes(word)), &self.shape)
+            }
             _ => Array::from_iter(words().map(|&word| f32::from_le_bytes(word)), &self.shape),
         }
     }

@@ -37,11 +37,7 @@ pub fn rearrangement(got: &Values, expected: &Values, tolerance: Tolerance) -> O
             )
         });
     }
-    if got.shape == expected.shape {
-        moved_slices(got, expected, tolerance)
-    } else {
-        None
-    }
+    if got.shape == expected.shape { moved_slices(got, expected, tolerance) } else { None }
 }
 
 /// All orders of `n` axes except the identity, simple swaps first.
@@ -55,13 +51,8 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
         });
         orders = longer.collect();
     }
-    let n_moved = |order: &Vec<usize>| {
-        order
-            .iter()
-            .enumerate()
-            .filter(|(at, axis)| at != *axis)
-            .count()
-    };
+    let n_moved =
+        |order: &Vec<usize>| order.iter().enumerate().filter(|(at, axis)| at != *axis).count();
     orders.retain(|order| n_moved(order) > 0);
     orders.sort_by_key(n_moved);
     orders
@@ -78,28 +69,18 @@ fn describe_axes(axes: &[usize]) -> String {
 /// Axis `i` of the result is axis `axes[i]` of `values`.
 fn transposed(values: &Values, axes: &[usize]) -> Values {
     let shape: Vec<usize> = axes.iter().map(|&axis| values.shape[axis]).collect();
-    let mut result = Values {
-        dtype: values.dtype,
-        shape,
-        data: Vec::with_capacity(values.len()),
-    };
+    let mut result = Values { dtype: values.dtype, shape, data: Vec::with_capacity(values.len()) };
     let strides = strides(&values.shape);
     for flat in 0..values.len() {
         let index = result.index(flat);
-        let source: usize = index
-            .iter()
-            .zip(axes)
-            .map(|(&i, &axis)| i * strides[axis])
-            .sum();
+        let source: usize = index.iter().zip(axes).map(|(&i, &axis)| i * strides[axis]).sum();
         result.data.push(values.data[source]);
     }
     result
 }
 
 fn strides(shape: &[usize]) -> Vec<usize> {
-    (0..shape.len())
-        .map(|axis| shape[axis + 1..].iter().product())
-        .collect()
+    (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
 }
 
 /// Every slice along one axis is right but stands at another index: heads in another order, rows shifted.
@@ -140,10 +121,7 @@ fn slice(values: &Values, axis: usize, i: usize) -> Vec<f64> {
     let inner: usize = values.shape[axis + 1..].iter().product();
     let n = values.shape[axis];
     let belongs = |flat: &usize| flat / inner.max(1) % n == i;
-    (0..values.len())
-        .filter(belongs)
-        .map(|flat| values.data[flat])
-        .collect()
+    (0..values.len()).filter(belongs).map(|flat| values.data[flat]).collect()
 }
 
 /// Says where the mismatches lie, when they fill or leave out whole slices of one axis.

@@ -60,9 +60,7 @@ impl Rng {
 /// # Panics
 /// When `test` panics; before that the seed is printed.
 pub fn property(n_seeds: u64, test: impl Fn(&mut Rng)) {
-    let chosen = std::env::var(SEED)
-        .ok()
-        .and_then(|text| text.parse::<u64>().ok());
+    let chosen = std::env::var(SEED).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = chosen.map_or(0..n_seeds, |seed| seed..seed + 1);
     for seed in seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&mut Rng::new(seed)))) {

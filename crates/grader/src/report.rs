@@ -38,14 +38,7 @@ impl Report {
     /// A verdict without numbers, for answers that are not arrays.
     pub fn plain(status: Status, message: String, cause: Option<String>) -> Self {
         let headroom = if status == Status::Pass { 1.0 } else { 0.0 };
-        Self {
-            status,
-            max_error: 0.0,
-            tolerance: 0.0,
-            headroom,
-            cause,
-            message,
-        }
+        Self { status, max_error: 0.0, tolerance: 0.0, headroom, cause, message }
     }
 }
 
@@ -84,10 +77,8 @@ pub(crate) fn grade_values(
     let expected = &output.expected;
     let cause = || probable_cause(&got, expected, output.tolerance, &output.wrong, sentences);
     if got.shape != expected.shape {
-        let message = format!(
-            "{title}\nwrong shape: got {:?}, expected {:?}",
-            got.shape, expected.shape
-        );
+        let message =
+            format!("{title}\nwrong shape: got {:?}, expected {:?}", got.shape, expected.shape);
         return failed(message, cause(), None);
     }
     let comparison = Comparison::new(&got, expected, output.tolerance);
@@ -101,21 +92,13 @@ pub(crate) fn grade_values(
             "the values are right; convert the result back to its input's dtype with as_dtype ({} here)",
             dtype_variant(output.dtype)
         );
-        let cause = if comparison.passes() {
-            Some(forgotten)
-        } else {
-            cause()
-        };
+        let cause = if comparison.passes() { Some(forgotten) } else { cause() };
         return failed(message, cause, Some((&comparison, output)));
     }
     if comparison.passes() {
-        let tolerance = output.tolerance.allowed(
-            expected
-                .data
-                .get(comparison.max_error_at)
-                .copied()
-                .unwrap_or(0.0),
-        );
+        let tolerance = output
+            .tolerance
+            .allowed(expected.data.get(comparison.max_error_at).copied().unwrap_or(0.0));
         return Report {
             status: Status::Pass,
             max_error: comparison.max_error,
@@ -140,12 +123,7 @@ fn failed(
     }
     let mut report = Report::plain(Status::Fail, message, cause);
     if let Some((comparison, output)) = compared {
-        let expected = output
-            .expected
-            .data
-            .get(comparison.max_error_at)
-            .copied()
-            .unwrap_or(0.0);
+        let expected = output.expected.data.get(comparison.max_error_at).copied().unwrap_or(0.0);
         report.max_error = comparison.max_error;
         report.tolerance = output.tolerance.allowed(expected);
     }
@@ -197,11 +175,7 @@ fn describe_mismatch(got: &Values, output: &Output, found: &Comparison) -> Strin
     let _ = write!(text, "{n_wrong} of {n} entries are wrong ({percent:.0} %)");
     if output.dtype.is_float() && found.max_error > 0.0 {
         let worst = expected.index(found.max_error_at);
-        let _ = write!(
-            text,
-            ", the largest error is {} at {worst:?}",
-            number(found.max_error)
-        );
+        let _ = write!(text, ", the largest error is {} at {worst:?}", number(found.max_error));
     }
     if let Some(pattern) = layout::pattern(&found.mismatches, expected) {
         let _ = write!(text, "; {pattern}");
@@ -217,44 +191,26 @@ fn dump(got: &Values, expected: &Values, at: usize, dtype: Dtype) -> String {
         return String::new();
     };
     let row_start = at - at % row;
-    let first = (at % row)
-        .saturating_sub(WIDTH / 2)
-        .min(row.saturating_sub(WIDTH));
+    let first = (at % row).saturating_sub(WIDTH / 2).min(row.saturating_sub(WIDTH));
     let last = (first + WIDTH).min(row);
     let columns: Vec<[String; 2]> = (first..last)
         .map(|column| [got, expected].map(|values| entry(values.data[row_start + column], dtype)))
         .collect();
     let line = |which: usize| {
         let cells = columns.iter().map(|pair| {
-            format!(
-                "{:>width$}",
-                pair[which],
-                width = pair[0].len().max(pair[1].len())
-            )
+            format!("{:>width$}", pair[which], width = pair[0].len().max(pair[1].len()))
         });
         cells.collect::<Vec<_>>().join("  ")
     };
     let mut index: Vec<String> = expected.index(at).iter().map(usize::to_string).collect();
     index.pop();
-    index.push(if last - first == row {
-        "..".to_owned()
-    } else {
-        format!("{first}..{last}")
-    });
+    index.push(if last - first == row { "..".to_owned() } else { format!("{first}..{last}") });
     let index = index.join(", ");
-    format!(
-        "  got      [{index}]  {}\n  expected [{index}]  {}",
-        line(0),
-        line(1)
-    )
+    format!("  got      [{index}]  {}\n  expected [{index}]  {}", line(0), line(1))
 }
 
 fn entry(x: f64, dtype: Dtype) -> String {
-    if dtype == Dtype::Bool {
-        format!("{}", x != 0.0)
-    } else {
-        number(x)
-    }
+    if dtype == Dtype::Bool { format!("{}", x != 0.0) } else { number(x) }
 }
 
 /// The inputs' shapes and the parameters, as in: ` (x: bf16 [2, 5], axis = -1)`.
@@ -263,15 +219,7 @@ fn describe_inputs(case: &Case) -> String {
         .inputs
         .iter()
         .map(|(name, stored)| format!("{name}: {} {:?}", dtype_name(stored.dtype), stored.shape));
-    let params = case
-        .meta
-        .params
-        .iter()
-        .map(|(name, value)| format!("{name} = {value}"));
+    let params = case.meta.params.iter().map(|(name, value)| format!("{name} = {value}"));
     let all: Vec<String> = tensors.chain(params).collect();
-    if all.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", all.join(", "))
-    }
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
 }

@@ -47,11 +47,7 @@ fn verify(
     let mut judge = |answer: &str, array: &Array, must: &dyn Fn(&Report) -> bool| {
         let report = grade(case, name, array);
         verdicts.push(Verdict {
-            case: if name.is_empty() {
-                case.name.clone()
-            } else {
-                format!("{}.{name}", case.name)
-            },
+            case: if name.is_empty() { case.name.clone() } else { format!("{}.{name}", case.name) },
             answer: answer.to_owned(),
             as_it_must: must(&report),
             outcome: match report.status {
@@ -63,28 +59,17 @@ fn verify(
     let expected = &output.expected;
     let fails = |report: &Report| report.status == Status::Fail;
 
-    judge("expected", &expected.to_array(output.dtype)?, &|report| {
-        report.status == Status::Pass
-    });
+    judge("expected", &expected.to_array(output.dtype)?, &|report| report.status == Status::Pass);
     for (variant, values) in &output.wrong {
         let sentence = case.meta.wrong.get(variant);
         let named = |report: &Report| {
             fails(report) && report.cause.is_some() && report.cause.as_ref() == sentence
         };
-        judge(
-            &format!("wrong.{variant}"),
-            &values.to_array(output.dtype)?,
-            &named,
-        );
+        judge(&format!("wrong.{variant}"), &values.to_array(output.dtype)?, &named);
     }
 
     let with = |change: &dyn Fn(usize, f64) -> f64| Values {
-        data: expected
-            .data
-            .iter()
-            .enumerate()
-            .map(|(at, &x)| change(at, x))
-            .collect(),
+        data: expected.data.iter().enumerate().map(|(at, &x)| change(at, x)).collect(),
         ..expected.clone()
     };
     let is_constant = expected.data.windows(2).all(|pair| pair[0] == pair[1]);

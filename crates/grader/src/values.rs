@@ -61,9 +61,7 @@ fn read_data(array: &Array) -> Result<Vec<f64>, String> {
         array: &Array,
         to_f64: fn(T) -> f64,
     ) -> Result<Vec<f64>, String> {
-        let values = array
-            .try_as_slice::<T>()
-            .map_err(|error| error.to_string())?;
+        let values = array.try_as_slice::<T>().map_err(|error| error.to_string())?;
         Ok(values.iter().map(|&value| to_f64(value)).collect())
     }
     match array.dtype() {
@@ -80,9 +78,7 @@ fn read_data(array: &Array) -> Result<Vec<f64>, String> {
         Dtype::Int32 => copy::<i32>(array, f64::from),
         Dtype::Uint64 => copy::<u64>(array, |x| x as f64),
         Dtype::Int64 => copy::<i64>(array, |x| x as f64),
-        other => Err(format!(
-            "the grader cannot read an array of dtype {other:?}"
-        )),
+        other => Err(format!("the grader cannot read an array of dtype {other:?}")),
     }
 }
 

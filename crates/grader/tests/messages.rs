@@ -16,11 +16,7 @@ const NO_SCALE: [f32; 6] = [3.0, 1.0, 8.0, 2.0, 30.0, 5.0];
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("example.safetensors");
-    let bytes = |data: &[f32]| {
-        data.iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect::<Vec<u8>>()
-    };
+    let bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let [input, expected, wrong] = [[0.5; 6], EXPECTED, NO_SCALE].map(|data| bytes(&data));
     let view = |bytes| TensorView::new(safetensors::Dtype::F32, vec![2, 3], bytes).unwrap();
     let tensors = [
@@ -64,10 +60,7 @@ fn a_right_answer_passes() {
 #[test]
 fn a_right_answer_may_lie_in_any_memory_order() {
     let columns = [1.0_f32, 7.0, 2.0, 11.0, 4.0, 16.0];
-    assert_eq!(
-        message(f32s(&columns, &[3, 2]).swap_axes(0, 1).unwrap()),
-        ""
-    );
+    assert_eq!(message(f32s(&columns, &[3, 2]).swap_axes(0, 1).unwrap()), "");
 }
 
 #[test]
@@ -86,10 +79,7 @@ probable cause: looks like: the scale is missing";
 #[test]
 fn a_known_mistake_is_named_through_its_own_rounding() {
     let text = message(f32s(&NO_SCALE.map(|x| x * 1.002), &[2, 3]));
-    assert!(
-        text.ends_with("probable cause: looks like: the scale is missing"),
-        "{text}"
-    );
+    assert!(text.ends_with("probable cause: looks like: the scale is missing"), "{text}");
 }
 
 #[test]
@@ -110,10 +100,7 @@ fn one_wrong_entry_has_its_index() {
 #[test]
 fn shape_comes_before_everything() {
     let text = message(f32s(&EXPECTED, &[6]));
-    assert!(
-        text.contains("wrong shape: got [6], expected [2, 3]"),
-        "{text}"
-    );
+    assert!(text.contains("wrong shape: got [6], expected [2, 3]"), "{text}");
     assert!(text.contains("a reshape is missing"), "{text}");
 
     let text = message(f32s(&EXPECTED, &[2, 3]).swap_axes(0, 1).unwrap());
@@ -124,21 +111,12 @@ fn shape_comes_before_everything() {
 #[test]
 fn dtype_comes_next_and_a_forgotten_cast_is_named() {
     let text = message(f32s(&EXPECTED, &[2, 3]).as_dtype(Dtype::Bfloat16).unwrap());
-    assert!(
-        text.contains("wrong dtype: got bf16, expected f32"),
-        "{text}"
-    );
-    assert!(
-        text.contains("convert the result back to its input's dtype"),
-        "{text}"
-    );
+    assert!(text.contains("wrong dtype: got bf16, expected f32"), "{text}");
+    assert!(text.contains("convert the result back to its input's dtype"), "{text}");
     assert!(text.contains("Dtype::Float32"), "{text}");
 
     let text = message(f32s(&NO_SCALE, &[2, 3]).as_dtype(Dtype::Float16).unwrap());
-    assert!(
-        text.contains("wrong dtype") && text.contains("the scale is missing"),
-        "{text}"
-    );
+    assert!(text.contains("wrong dtype") && text.contains("the scale is missing"), "{text}");
 }
 
 #[test]
@@ -164,31 +142,16 @@ fn common_mistakes_are_recognised_without_a_stored_variant() {
     let causes = [
         (changed(|_| 0.0), "every entry is zero"),
         (changed(|_| 4.0), "every entry is the same number, 4"),
-        (
-            changed(|x| x * 2.5),
-            "every entry is the expected one times 2.5",
-        ),
+        (changed(|x| x * 2.5), "every entry is the expected one times 2.5"),
         (changed(|x| -x), "the sign is wrong"),
-        (
-            changed(|x| x + 3.0),
-            "every entry is the expected one plus 3",
-        ),
+        (changed(|x| x + 3.0), "every entry is the expected one plus 3"),
         (
             f32s(&[7.0, 11.0, 16.0, 1.0, 2.0, 4.0], &[2, 3]),
             "the 2 slices along axis 0 are right but stand in the order [1, 0]",
         ),
-        (
-            f32s(&[1.0, 2.0, 4.0, 1.0, 2.0, 4.0], &[2, 3]),
-            "along axis 0 slices are repeated",
-        ),
-        (
-            f32s(&[1.0, 7.0, 2.0, 11.0, 4.0, 16.0], &[2, 3]),
-            "axes 0 and 1 are swapped in memory",
-        ),
-        (
-            changed(|x| x + if x > 3.0 { 0.125 } else { -0.125 }),
-            "nearly right",
-        ),
+        (f32s(&[1.0, 2.0, 4.0, 1.0, 2.0, 4.0], &[2, 3]), "along axis 0 slices are repeated"),
+        (f32s(&[1.0, 7.0, 2.0, 11.0, 4.0, 16.0], &[2, 3]), "axes 0 and 1 are swapped in memory"),
+        (changed(|x| x + if x > 3.0 { 0.125 } else { -0.125 }), "nearly right"),
     ];
     for (answer, cause) in causes {
         let text = message(answer);
@@ -198,21 +161,14 @@ fn common_mistakes_are_recognised_without_a_stored_variant() {
 
 #[test]
 fn an_error_is_passed_on() {
-    let text = panic_text(|| {
-        fixture()
-            .case("task/case")
-            .check(Err::<Array, _>("no such axis"))
-    });
+    let text = panic_text(|| fixture().case("task/case").check(Err::<Array, _>("no such axis")));
     assert_eq!(text, "task/case\nthe call returned an error: no such axis");
 }
 
 #[test]
 fn a_call_that_must_be_refused() {
     let text = panic_text(|| drop(expect_error(Ok::<i32, String>(3), "more queries than keys")));
-    assert!(
-        text.starts_with("more queries than keys: this must be refused"),
-        "{text}"
-    );
+    assert!(text.starts_with("more queries than keys: this must be refused"), "{text}");
     let text = panic_text(|| drop(expect_error(Err::<i32, _>(" "), "x")));
     assert!(text.contains("the error says nothing"), "{text}");
     assert_eq!(expect_error(Err::<i32, _>("L > S"), "x"), "L > S");
@@ -222,11 +178,7 @@ fn a_call_that_must_be_refused() {
 fn token_sequences_show_the_first_difference_on_both_sides() {
     check_tokens("same", &[1, 2, 3], &[1, 2, 3]);
     let text = panic_text(|| {
-        check_tokens(
-            "greedy",
-            &[1, 2, 3, 4, 5, 6, 7],
-            &[1, 2, 3, 4, 5, 9, 7, 8, 9, 10, 11, 12],
-        )
+        check_tokens("greedy", &[1, 2, 3, 4, 5, 6, 7], &[1, 2, 3, 4, 5, 9, 7, 8, 9, 10, 11, 12])
     });
     let expected = "\
 greedy
@@ -235,34 +187,18 @@ first difference at position 5: got 6, expected 9 (7 and 12 items)
   expected .. 2 3 4 5 9 7 8 9 10 ..";
     assert_eq!(text, expected);
     let text = panic_text(|| check_tokens("greedy", &[1, 2], &[1, 2, 3]));
-    assert!(
-        text.contains("position 2: got nothing (it ends), expected 3"),
-        "{text}"
-    );
+    assert!(text.contains("position 2: got nothing (it ends), expected 3"), "{text}");
 }
 
 #[test]
 fn a_missing_or_damaged_fixture_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("week9_day9.safetensors");
-    assert!(
-        Fixture::open(&path)
-            .unwrap_err()
-            .to_string()
-            .contains("git status")
-    );
+    assert!(Fixture::open(&path).unwrap_err().to_string().contains("git status"));
     std::fs::write(&path, b"not a fixture").unwrap();
-    assert!(
-        Fixture::open(&path)
-            .unwrap_err()
-            .to_string()
-            .contains("damaged")
-    );
+    assert!(Fixture::open(&path).unwrap_err().to_string().contains("damaged"));
     let text = panic_text(|| {
         fixture().case("task/other");
     });
-    assert_eq!(
-        text,
-        "the fixture example has no case task/other; it has: task/case"
-    );
+    assert_eq!(text, "the fixture example has no case task/other; it has: task/case");
 }

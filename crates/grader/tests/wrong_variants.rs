@@ -17,10 +17,7 @@ fn every_wrong_variant_is_rejected_with_its_own_message() {
     let mut failures = Vec::new();
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_none_or(|extension| extension != "safetensors")
-        {
+        if path.extension().is_none_or(|extension| extension != "safetensors") {
             continue;
         }
         n_fixtures += 1;
@@ -28,16 +25,8 @@ fn every_wrong_variant_is_rejected_with_its_own_message() {
         println!("\n{}", path.display());
         for verdict in wrong_variants(&Fixture::open(&path).unwrap()).unwrap() {
             let mark = if verdict.as_it_must { "ok " } else { "BAD" };
-            println!(
-                "{mark} {:40} {:32} {}",
-                verdict.case, verdict.answer, verdict.outcome
-            );
-            let task = verdict
-                .case
-                .split('/')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+            println!("{mark} {:40} {:32} {}", verdict.case, verdict.answer, verdict.outcome);
+            let task = verdict.case.split('/').next().unwrap_or_default().to_owned();
             let known = variants.entry(task).or_default();
             if let Some(variant) = verdict.answer.strip_prefix("wrong.")
                 && !known.iter().any(|seen| seen == variant)
@@ -45,10 +34,7 @@ fn every_wrong_variant_is_rejected_with_its_own_message() {
                 known.push(variant.to_owned());
             }
             if !verdict.as_it_must {
-                failures.push(format!(
-                    "{} {}: {}",
-                    verdict.case, verdict.answer, verdict.outcome
-                ));
+                failures.push(format!("{} {}: {}", verdict.case, verdict.answer, verdict.outcome));
             }
         }
         for (task, known) in variants {
