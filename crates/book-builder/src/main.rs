@@ -13,6 +13,7 @@
 mod math;
 mod page_checks;
 mod serve;
+mod signatures;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,14 +46,10 @@ fn run(arguments: &[String]) -> Result<()> {
         }
         ["serve"] => serve::serve(&root, DEFAULT_PORT),
         ["serve", port] => {
-            let port = port
-                .parse()
-                .with_context(|| format!("`{port}` is not a port number (1 to 65535)"))?;
+            let port = port.parse().with_context(|| format!("`{port}` is not a port number (1 to 65535)"))?;
             serve::serve(&root, port)
         }
-        ["test"] => load(&root)?
-            .test(Vec::new())
-            .context("an example in the book does not compile or run"),
+        ["test"] => load(&root)?.test(Vec::new()).context("an example in the book does not compile or run"),
         _ => bail!("{USAGE}"),
     }
 }
@@ -71,6 +68,7 @@ fn book_root() -> Result<PathBuf> {
 fn load(root: &Path) -> Result<MDBook> {
     let mut book = MDBook::load(root).context("the book cannot be loaded")?;
     book.with_preprocessor(page_checks::PageChecks);
+    book.with_preprocessor(signatures::Signatures);
     book.with_preprocessor(math::MathMl);
     Ok(book)
 }

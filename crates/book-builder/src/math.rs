@@ -19,11 +19,7 @@ impl Preprocessor for MathMl {
         "math"
     }
 
-    fn run(
-        &self,
-        _: &PreprocessorContext,
-        mut book: Book,
-    ) -> mdbook_preprocessor::errors::Result<Book> {
+    fn run(&self, _: &PreprocessorContext, mut book: Book) -> mdbook_preprocessor::errors::Result<Book> {
         let mut first_error = None;
         book.for_each_chapter_mut(|chapter| match replace_formulas(&chapter.content) {
             Ok(content) => chapter.content = content,
@@ -68,17 +64,9 @@ fn to_mathml(latex: &str, display_mode: DisplayMode) -> Result<String> {
     let events = LatexParser::new(latex, &storage)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| anyhow!("formula `{}`: {error}", latex.trim()))?;
-    let config = RenderConfig {
-        display_mode,
-        annotation: Some(latex.trim()),
-        ..RenderConfig::default()
-    };
+    let config = RenderConfig { display_mode, annotation: Some(latex.trim()), ..RenderConfig::default() };
     let mut mathml = String::new();
-    push_mathml(
-        &mut mathml,
-        events.into_iter().map(Ok::<_, std::fmt::Error>),
-        config,
-    )?;
+    push_mathml(&mut mathml, events.into_iter().map(Ok::<_, std::fmt::Error>), config)?;
     Ok(shield_from_markdown(&mathml))
 }
 
@@ -96,8 +84,8 @@ fn shield_from_markdown(mathml: &str) -> String {
         }
         match character {
             '\n' | '\r' => output.push(' '),
-            '*' | '_' | '`' | '\\' | '[' | ']' | '(' | ')' | '!' | '~' | '|' | '\'' | '"' | '-'
-            | '.' | '$' | '#' | ':' | '{' | '}' | '^'
+            '*' | '_' | '`' | '\\' | '[' | ']' | '(' | ')' | '!' | '~' | '|' | '\'' | '"' | '-' | '.' | '$' | '#'
+            | ':' | '{' | '}' | '^'
                 if !in_tag =>
             {
                 output.push_str(&format!("&#{};", u32::from(character)));
@@ -141,9 +129,7 @@ mod tests {
 
     #[test]
     fn unknown_command_is_an_error_that_names_the_formula() {
-        let error = replace_formulas("$\\nosuchcommand{x}$")
-            .unwrap_err()
-            .to_string();
+        let error = replace_formulas("$\\nosuchcommand{x}$").unwrap_err().to_string();
         assert!(error.contains("\\nosuchcommand"), "{error}");
     }
 }

@@ -16,11 +16,7 @@ impl Preprocessor for PageChecks {
         "page-checks"
     }
 
-    fn run(
-        &self,
-        _: &PreprocessorContext,
-        mut book: Book,
-    ) -> mdbook_preprocessor::errors::Result<Book> {
+    fn run(&self, _: &PreprocessorContext, mut book: Book) -> mdbook_preprocessor::errors::Result<Book> {
         let mut problems = Vec::new();
         book.for_each_chapter_mut(|chapter| {
             for problem in problems_of(&chapter.content) {
@@ -38,18 +34,12 @@ fn problems_of(markdown: &str) -> Vec<String> {
     let mut problems = Vec::new();
     for (event, range) in Parser::new_ext(markdown, Options::ENABLE_TABLES).into_offset_iter() {
         match event {
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language)))
-                if language.is_empty() =>
-            {
-                problems.push(format!(
-                    "a code fence has no language: {}",
-                    excerpt(markdown, range)
-                ));
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) if language.is_empty() => {
+                problems.push(format!("a code fence has no language: {}", excerpt(markdown, range)));
             }
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)) => problems.push(format!(
-                "text indented by four spaces is shown as code: {}",
-                excerpt(markdown, range)
-            )),
+            Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)) => {
+                problems.push(format!("text indented by four spaces is shown as code: {}", excerpt(markdown, range)))
+            }
             // mdBook logs a broken include and leaves the directive in the page.
             Event::Text(text) | Event::Html(text) if text.contains("{{#") => {
                 problems.push(format!("an include was not expanded: {}", text.trim()));
@@ -80,8 +70,7 @@ mod tests {
 
     #[test]
     fn untagged_fence_indented_code_and_broken_include_are_named() {
-        let page =
-            "```\nx = 1\n```\n\nparagraph\n\n    four spaces\n\n{{#include no/such/file.svg}}\n";
+        let page = "```\nx = 1\n```\n\nparagraph\n\n    four spaces\n\n{{#include no/such/file.svg}}\n";
         let problems = problems_of(page);
         assert_eq!(problems.len(), 3, "{problems:?}");
         assert!(problems[0].contains("x = 1"), "{problems:?}");

@@ -18,20 +18,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Builds the book, serves it until interrupted, and rebuilds it after every change.
 pub fn serve(root: &Path, port: u16) -> Result<()> {
     let index = crate::build(root)?;
-    let pages = index
-        .parent()
-        .context("the built book has no folder")?
-        .to_path_buf();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
-        format!(
-            "port {port} cannot be used; try `serve {}`",
-            port.wrapping_add(1)
-        )
-    })?;
-    println!(
-        "book: http://{} (Ctrl-C ends it; reload the page after a change)",
-        listener.local_addr()?
-    );
+    let pages = index.parent().context("the built book has no folder")?.to_path_buf();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .with_context(|| format!("port {port} cannot be used; try `serve {}`", port.wrapping_add(1)))?;
+    println!("book: http://{} (Ctrl-C ends it; reload the page after a change)", listener.local_addr()?);
 
     let watched = root.to_path_buf();
     thread::spawn(move || rebuild_on_change(&watched));
@@ -74,9 +64,7 @@ fn latest_change(root: &Path) -> Option<SystemTime> {
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
-    path.metadata()
-        .and_then(|metadata| metadata.modified())
-        .ok()
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 fn answer(stream: TcpStream, pages: &Path) -> Result<()> {
@@ -105,18 +93,11 @@ fn answer(stream: TcpStream, pages: &Path) -> Result<()> {
 fn local_file(pages: &Path, target: &str) -> Option<PathBuf> {
     let path = target.split(['?', '#']).next()?.trim_start_matches('/');
     let relative = Path::new(path);
-    if !relative
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)))
-    {
+    if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
         return None;
     }
     let file = pages.join(relative);
-    Some(if file.is_dir() {
-        file.join("index.html")
-    } else {
-        file
-    })
+    Some(if file.is_dir() { file.join("index.html") } else { file })
 }
 
 fn content_type(path: &Path) -> &'static str {
@@ -141,18 +122,12 @@ mod tests {
         let pages = Path::new("pages");
         assert_eq!(local_file(pages, "/../secret"), None);
         assert_eq!(local_file(pages, "/week1/../../secret"), None);
-        assert_eq!(
-            local_file(pages, "/week1/day1.html?x#task-1"),
-            Some(PathBuf::from("pages/week1/day1.html"))
-        );
+        assert_eq!(local_file(pages, "/week1/day1.html?x#task-1"), Some(PathBuf::from("pages/week1/day1.html")));
     }
 
     #[test]
     fn a_folder_answers_with_its_index() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(
-            local_file(folder.path(), "/"),
-            Some(folder.path().join("index.html"))
-        );
+        assert_eq!(local_file(folder.path(), "/"), Some(folder.path().join("index.html")));
     }
 }
