@@ -8,9 +8,7 @@ fn main() -> Result<(), checkpoint::Error> {
         let checkpoint = Checkpoint::open(&registry::resolve(&name)?)?;
         println!("{name}: {}", checkpoint.summary()?);
         println!("  stops at {:?}", checkpoint.config().eos_token_ids);
-        let prompt = checkpoint
-            .chat_template()?
-            .render(&[Message::new("user", "Hello!")], true)?;
+        let prompt = checkpoint.chat_template()?.render(&[Message::new("user", "Hello!")], true)?;
         let tokens = checkpoint.tokenizer()?.encode(&prompt, false)?;
         println!("  {prompt:?}\n  {tokens:?}");
     }

@@ -24,14 +24,23 @@ impl HfWeights {
     fn quantized_layer<'n>(&self, name: &'n str) -> Result<Option<(&'n str, QuantizationParams)>> {
         let Some(layer) = name.strip_suffix(".weight") else { return Ok(None) };
         let has_scales = self.shards.file(&format!("{layer}.scales")).is_some();
-        let is_packed = matches!(self.shards.file(name).and_then(|file| file.element(name)), Some(Ok(ElementType::U32)));
+        let is_packed = matches!(
+            self.shards.file(name).and_then(|file| file.element(name)),
+            Some(Ok(ElementType::U32))
+        );
         let params = self.quantization.as_ref().and_then(|quantization| quantization.params(layer));
         match (has_scales, is_packed, params) {
             (true, true, Some(params)) => Ok(Some((layer, params))),
             (false, false, _) => Ok(None),
-            (_, _, None) => Err(self.fault(name, "is quantized, but config.json has no `quantization` for it")),
-            (true, false, _) => Err(self.fault(name, "has scales beside it, but is not packed in U32")),
-            (false, true, _) => Err(self.fault(name, "is packed in U32, but has no scales beside it")),
+            (_, _, None) => {
+                Err(self.fault(name, "is quantized, but config.json has no `quantization` for it"))
+            }
+            (true, false, _) => {
+                Err(self.fault(name, "has scales beside it, but is not packed in U32"))
+            }
+            (false, true, _) => {
+                Err(self.fault(name, "is packed in U32, but has no scales beside it"))
+            }
         }
     }
 
@@ -49,7 +58,11 @@ impl HfWeights {
         self.shape(name)?;
         let float = |name: String| {
             let tensor = self.read_stored(&name)?;
-            if tensor.element == ElementType::U32 { Err(self.fault(&name, "must be F32, F16 or BF16")) } else { Ok(tensor) }
+            if tensor.element == ElementType::U32 {
+                Err(self.fault(&name, "must be F32, F16 or BF16"))
+            } else {
+                Ok(tensor)
+            }
         };
         Ok(Some(PackedTensor {
             params,
@@ -91,10 +104,14 @@ impl HfWeights {
 impl TensorShapes for HfWeights {
     fn shape(&self, name: &str) -> Result<Option<Vec<usize>>> {
         let Some(stored) = self.shards.shape(name) else { return Ok(None) };
-        let Some((layer, params)) = self.quantized_layer(name)? else { return Ok(Some(stored.to_vec())) };
+        let Some((layer, params)) = self.quantized_layer(name)? else {
+            return Ok(Some(stored.to_vec()));
+        };
         let [scales, biases] = ["scales", "biases"].map(|part| format!("{layer}.{part}"));
         let shape_of = |part: &str| {
-            self.shards.shape(part).ok_or_else(|| self.fault(part, format!("is missing, but `{name}` is quantized")))
+            self.shards
+                .shape(part)
+                .ok_or_else(|| self.fault(part, format!("is missing, but `{name}` is quantized")))
         };
         let (scales, biases) = (shape_of(&scales)?, shape_of(&biases)?);
         let unpacked = unpacked_shape(params, stored, scales, biases).ok_or_else(|| {

@@ -52,14 +52,18 @@ impl MlxQuantization {
             let method = other["quant_method"].as_str().unwrap_or("unknown");
             return Err(Error::unsupported(
                 file,
-                format!("quantization_config with quant_method `{method}` is not supported: use an unquantized, MLX-quantized or GGUF form of the model"),
+                format!(
+                    "quantization_config with quant_method `{method}` is not supported: use an unquantized, MLX-quantized or GGUF form of the model"
+                ),
             ));
         }
         let default = params(file, "quantization", quantization)?;
         let mut overrides = BTreeMap::new();
         for (layer, value) in quantization.as_object().into_iter().flatten() {
             match value {
-                Value::Object(_) => overrides.insert(layer.clone(), Some(params(file, layer, value)?)),
+                Value::Object(_) => {
+                    overrides.insert(layer.clone(), Some(params(file, layer, value)?))
+                }
                 Value::Bool(false) => overrides.insert(layer.clone(), None),
                 _ => None,
             };
@@ -82,7 +86,9 @@ fn params(file: &Path, what: &str, value: &Value) -> Result<QuantizationParams> 
         }
         _ => Err(Error::unsupported(
             file,
-            format!("{what} = {value} is not supported: mode must be affine, group_size 32, 64 or 128, bits 4 or 8"),
+            format!(
+                "{what} = {value} is not supported: mode must be affine, group_size 32, 64 or 128, bits 4 or 8"
+            ),
         )),
     }
 }
@@ -119,9 +125,13 @@ impl PackedTensor<'_> {
         let words_per_group = group_size / self.params.per_word();
         let words = self.packed.to_u32();
         let mut weights = Vec::with_capacity(words.len() * self.params.per_word());
-        for (group, (scale, bias)) in words.chunks_exact(words_per_group).zip(scales.iter().zip(&biases)) {
+        for (group, (scale, bias)) in
+            words.chunks_exact(words_per_group).zip(scales.iter().zip(&biases))
+        {
             for word in group {
-                weights.extend((0..32).step_by(bits).map(|shift| scale * (word >> shift & mask) as f32 + bias));
+                weights.extend(
+                    (0..32).step_by(bits).map(|shift| scale * (word >> shift & mask) as f32 + bias),
+                );
             }
         }
         let columns = self.packed.shape[1] * self.params.per_word();
