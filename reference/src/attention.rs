@@ -63,9 +63,7 @@ pub fn scaled_dot_product_attention(
 pub(crate) fn apply_mask(scores: &Array, mask: Option<&Array>) -> Result<Array> {
     Ok(match mask {
         None => scores.clone(),
-        Some(mask) if mask.dtype() == Dtype::Bool => {
-            select(mask, scores, Array::from_f32(f32::NEG_INFINITY))?
-        }
+        Some(mask) if mask.dtype() == Dtype::Bool => select(mask, scores, Array::from_f32(f32::NEG_INFINITY))?,
         Some(mask) => scores.add(mask.as_dtype(Dtype::Float32)?)?,
     })
 }
@@ -111,13 +109,7 @@ impl MultiHeadAttention {
     ///
     /// # Errors
     /// [`Error::Mlx`] when the shapes do not fit.
-    pub fn forward(
-        &self,
-        query: &Array,
-        key: &Array,
-        value: &Array,
-        mask: Option<&Array>,
-    ) -> Result<Array> {
+    pub fn forward(&self, query: &Array, key: &Array, value: &Array, mask: Option<&Array>) -> Result<Array> {
         // [task 1.1.4] MultiHeadAttention::forward
         let query = split_heads(&linear(query, &self.wq, None)?, self.num_heads)?; // [.., H, L, D]
         let key = split_heads(&linear(key, &self.wk, None)?, self.num_heads)?; // [.., H, S, D]

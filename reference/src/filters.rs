@@ -50,13 +50,11 @@ impl LogitFilter for TopK {
         }
         let k = self.0 as i32;
         // The k-th largest is the smallest but V - k; a partition finds it without sorting the vocabulary.
-        let kth = partition_axis(&logits, vocab - k, -1)?
-            .take_axis(Array::from_slice(&[vocab - k], &[1]), -1)?; // [B, 1]
+        let kth = partition_axis(&logits, vocab - k, -1)?.take_axis(Array::from_slice(&[vocab - k], &[1]), -1)?; // [B, 1]
         let above = logits.gt(&kth)?;
         let equal = logits.eq(&kth)?;
         // Fewer than k are above; equals fill up the rest in index order.
-        let room =
-            Array::from_int(k).subtract(above.as_dtype(Dtype::Int32)?.sum_axis(-1, true)?)?;
+        let room = Array::from_int(k).subtract(above.as_dtype(Dtype::Int32)?.sum_axis(-1, true)?)?;
         let rank_among_equals = equal.as_dtype(Dtype::Int32)?.cumsum(-1, None, None)?; // from 1
         let keep = above.logical_or(equal.logical_and(rank_among_equals.le(room)?)?)?;
         exclude_unless(&keep, &logits)

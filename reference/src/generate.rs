@@ -182,10 +182,7 @@ fn check_prompt(model: &dyn LanguageModel, prompt: &[u32]) -> Result<()> {
         ));
     }
     match prompt.iter().find(|&&token| token as usize >= model.vocab_size()) {
-        Some(token) => refuse(format!(
-            "token {token} is not in the vocabulary of {} tokens",
-            model.vocab_size()
-        )),
+        Some(token) => refuse(format!("token {token} is not in the vocabulary of {} tokens", model.vocab_size())),
         None => Ok(()),
     }
 }

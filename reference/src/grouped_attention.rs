@@ -70,8 +70,7 @@ pub fn scaled_dot_product_attention_grouped(
     let (num_heads, query_len) = (query.dim(-3), query.dim(-2)); // H_q, L
     let (num_kv_heads, key_len) = (key.dim(-3), key.dim(-2)); // H_kv, S
     if num_kv_heads == 0 || num_heads % num_kv_heads != 0 {
-        let message =
-            format!("{num_heads} query heads cannot share {num_kv_heads} key-value heads evenly");
+        let message = format!("{num_heads} query heads cannot share {num_kv_heads} key-value heads evenly");
         return Err(Error::invalid(OPERATION, message));
     }
     let group = num_heads / num_kv_heads; // n
@@ -90,13 +89,7 @@ pub fn scaled_dot_product_attention_grouped(
         }),
         AttentionMask::Array(mask) => Some(mask.clone()),
     };
-    let attended = scaled_dot_product_attention(
-        &grouped_query,
-        &grouped_key,
-        &grouped_value,
-        scale,
-        mask.as_ref(),
-    )?;
+    let attended = scaled_dot_product_attention(&grouped_query, &grouped_key, &grouped_value, scale, mask.as_ref())?;
     Ok(attended.reshape(query.shape())?)
     // [end]
 }

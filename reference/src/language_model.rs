@@ -22,12 +22,7 @@ pub trait LanguageModel {
     ///
     /// # Errors
     /// When the sequence is longer than [`max_positions`](Self::max_positions), or the model's own operations fail.
-    fn forward(
-        &self,
-        token_ids: &Array,
-        cache: Option<&mut [Box<dyn KvCache>]>,
-        keep: LogitsToKeep,
-    ) -> Result<Array>;
+    fn forward(&self, token_ids: &Array, cache: Option<&mut [Box<dyn KvCache>]>, keep: LogitsToKeep) -> Result<Array>;
 
     /// The longest sequence that the model can take, in tokens.
     fn max_positions(&self) -> usize;

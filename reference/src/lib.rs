@@ -37,8 +37,7 @@ pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use filters::{LogitFilter, MinP, RepetitionPenalty, Temperature, TopK, TopP};
 pub use generate::{
-    GenerateOptions, Generation, StopReason, TextDecoder, Timings, generate, generate_text,
-    next_token_logits,
+    GenerateOptions, Generation, StopReason, TextDecoder, Timings, generate, generate_text, next_token_logits,
 };
 pub use grouped_attention::{AttentionMask, causal_mask, scaled_dot_product_attention_grouped};
 pub use kv_cache::KvCache;

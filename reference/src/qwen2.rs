@@ -5,8 +5,8 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use crate::{
-    AttentionMask, Embedding, Error, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention,
-    Result, RmsNorm, RotaryEmbedding, SwiGluMlp,
+    AttentionMask, Embedding, Error, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Result, RmsNorm,
+    RotaryEmbedding, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -41,8 +41,7 @@ impl TransformerBlock {
         cache: Option<&mut dyn KvCache>,
     ) -> Result<Array> {
         // [task 1.5.2] TransformerBlock::forward
-        let attended =
-            self.self_attn.forward(&self.input_layernorm.forward(x)?, rope, mask, cache)?;
+        let attended = self.self_attn.forward(&self.input_layernorm.forward(x)?, rope, mask, cache)?;
         let x = x.add(attended)?;
         let transformed = self.mlp.forward(&self.post_attention_layernorm.forward(&x)?)?;
         Ok(x.add(transformed)?)
@@ -188,9 +187,7 @@ fn load_block(checkpoint: &Checkpoint, layer_idx: usize, dtype: Dtype) -> Result
     let q_size = config.num_attention_heads * config.head_dim;
     let kv_size = config.num_key_value_heads * config.head_dim;
     let prefix = format!("model.layers.{layer_idx}");
-    let tensor = |name: &str, shape: &[usize]| {
-        checkpoint.tensor(&format!("{prefix}.{name}"), shape, Some(dtype))
-    };
+    let tensor = |name: &str, shape: &[usize]| checkpoint.tensor(&format!("{prefix}.{name}"), shape, Some(dtype));
     let projection = |name: &str, outputs: usize, inputs: usize| -> Result<Linear> {
         Ok(Linear::new(tensor(&format!("{name}.weight"), &[outputs, inputs])?, None))
     };
@@ -216,22 +213,12 @@ fn load_block(checkpoint: &Checkpoint, layer_idx: usize, dtype: Dtype) -> Result
         projection("mlp.up_proj", intermediate, hidden)?,
         projection("mlp.down_proj", hidden, intermediate)?,
     );
-    Ok(TransformerBlock::new(
-        self_attn,
-        mlp,
-        norm("input_layernorm")?,
-        norm("post_attention_layernorm")?,
-    ))
+    Ok(TransformerBlock::new(self_attn, mlp, norm("input_layernorm")?, norm("post_attention_layernorm")?))
 }
 // [end]
 
 impl LanguageModel for Qwen2Model {
-    fn forward(
-        &self,
-        token_ids: &Array,
-        cache: Option<&mut [Box<dyn KvCache>]>,
-        keep: LogitsToKeep,
-    ) -> Result<Array> {
+    fn forward(&self, token_ids: &Array, cache: Option<&mut [Box<dyn KvCache>]>, keep: LogitsToKeep) -> Result<Array> {
         Qwen2Model::forward(self, token_ids, cache, keep)
     }
 

@@ -38,9 +38,7 @@ impl Qwen2Attention {
         o_proj: Linear,
     ) -> Result<Self> {
         if num_kv_heads < 1 || num_heads % num_kv_heads != 0 {
-            let message = format!(
-                "{num_heads} query heads cannot share {num_kv_heads} key-value heads evenly"
-            );
+            let message = format!("{num_heads} query heads cannot share {num_kv_heads} key-value heads evenly");
             return Err(Error::invalid("Qwen2Attention::new", message));
         }
         Ok(Self { num_heads, num_kv_heads, head_dim, q_proj, k_proj, v_proj, o_proj })
@@ -84,8 +82,7 @@ impl Qwen2Attention {
             None => (key, value),
         };
         let attended = scaled_dot_product_attention_grouped(&query, &key, &value, None, mask)?;
-        let merged =
-            attended.swap_axes(1, 2)?.reshape(&[batch, len, self.num_heads * self.head_dim])?;
+        let merged = attended.swap_axes(1, 2)?.reshape(&[batch, len, self.num_heads * self.head_dim])?;
         self.o_proj.forward(&merged)
         // [end]
     }

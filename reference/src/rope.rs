@@ -50,13 +50,10 @@ impl RotaryEmbedding {
         // An angle near 100,000 radians has an error of a percent of a turn in f32, so the angles are f64;
         // their sines and cosines are at most 1, where f32 is plenty.
         let n_pairs = dims / 2;
-        let frequencies: Vec<f64> = (0..n_pairs)
-            .map(|pair| f64::from(base).powf(-2.0 * f64::from(pair) / f64::from(dims)))
-            .collect();
-        let angles = || {
-            (0..max_positions)
-                .flat_map(|position| frequencies.iter().map(move |f| f64::from(position) * f))
-        };
+        let frequencies: Vec<f64> =
+            (0..n_pairs).map(|pair| f64::from(base).powf(-2.0 * f64::from(pair) / f64::from(dims))).collect();
+        let angles =
+            || (0..max_positions).flat_map(|position| frequencies.iter().map(move |f| f64::from(position) * f));
         let cos: Vec<f32> = angles().map(|angle| angle.cos() as f32).collect();
         let sin: Vec<f32> = angles().map(|angle| angle.sin() as f32).collect();
         let shape = [max_positions, n_pairs];
@@ -92,14 +89,10 @@ impl RotaryEmbedding {
     pub fn forward(&self, x: &Array, offset: Offset<'_>) -> Result<Array> {
         // [task 1.2.4] RotaryEmbedding::forward
         let &[batch, _, len, head_dim] = x.shape() else {
-            return Err(Error::invalid(
-                OPERATION,
-                format!("x has shape {:?}, not [B, H, L, D]", x.shape()),
-            ));
+            return Err(Error::invalid(OPERATION, format!("x has shape {:?}, not [B, H, L, D]", x.shape())));
         };
         if head_dim < self.dims {
-            let message =
-                format!("x has {head_dim} components per head, fewer than dims {}", self.dims);
+            let message = format!("x has {head_dim} components per head, fewer than dims {}", self.dims);
             return Err(Error::invalid(OPERATION, message));
         }
         let (cos, sin) = match offset {
@@ -117,8 +110,7 @@ impl RotaryEmbedding {
                 for &start in starts {
                     self.check_positions(start, len)?;
                 }
-                let positions: Vec<i32> =
-                    starts.iter().flat_map(|&start| start..start + len).collect();
+                let positions: Vec<i32> = starts.iter().flat_map(|&start| start..start + len).collect();
                 // The axis of length 1 broadcasts over the heads.
                 let positions = Array::from_slice(&positions, &[batch, 1, len]);
                 (self.cos.take_axis(&positions, 0)?, self.sin.take_axis(&positions, 0)?)

@@ -71,10 +71,7 @@ fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i
         return Err(Error::invalid(operation, message));
     };
     if logits.is_nan()?.any(None)?.item_exact::<bool>() {
-        return Err(Error::invalid(
-            operation,
-            "the logits contain NaN: something before this went wrong",
-        ));
+        return Err(Error::invalid(operation, "the logits contain NaN: something before this went wrong"));
     }
     Ok(shape)
 }
@@ -99,14 +96,7 @@ pub struct SamplerOptions {
 impl Default for SamplerOptions {
     /// Greedy.
     fn default() -> Self {
-        Self {
-            temperature: 0.0,
-            top_k: None,
-            top_p: None,
-            min_p: None,
-            repetition_penalty: None,
-            seed: 0,
-        }
+        Self { temperature: 0.0, top_k: None, top_p: None, min_p: None, repetition_penalty: None, seed: 0 }
     }
 }
 

@@ -53,9 +53,7 @@ impl StopStringMatcher {
     fn first_match(&self) -> Option<(usize, &str)> {
         self.stop_strings
             .iter()
-            .filter_map(|stop_string| {
-                Some((self.held_back.find(stop_string)?, stop_string.as_str()))
-            })
+            .filter_map(|stop_string| Some((self.held_back.find(stop_string)?, stop_string.as_str())))
             .min_by_key(|(start, stop_string)| (start + stop_string.len(), *start))
     }
 

@@ -18,8 +18,8 @@
 //! [`built_in_the_course`], whose name is the explanation. Tests and benchmarks use the real mlx-rs, as oracle and yardstick.
 
 pub use mlx_rs::{
-    Array, Device, DeviceType, Dtype, Stream, StreamOrDevice, array, complex64, error, memory,
-    transforms, with_device, with_stream,
+    Array, Device, DeviceType, Dtype, Stream, StreamOrDevice, array, complex64, error, memory, transforms, with_device,
+    with_stream,
 };
 
 /// Types that no value has: a function that asks for one cannot be called.

@@ -8,11 +8,7 @@ fn a_matrix_product_in_each_float_type() -> Result<(), Exception> {
     for dtype in [Dtype::Float32, Dtype::Float16, Dtype::Bfloat16] {
         let a = Array::from_slice(&[1f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]).as_dtype(dtype)?;
         let product = a.matmul(ops::transpose(&a)?)?.as_dtype(Dtype::Float32)?;
-        assert_eq!(
-            product.as_slice::<f32>(),
-            [14.0, 32.0, 32.0, 77.0],
-            "{dtype:?}"
-        );
+        assert_eq!(product.as_slice::<f32>(), [14.0, 32.0, 32.0, 77.0], "{dtype:?}");
     }
     Ok(())
 }
@@ -20,18 +16,8 @@ fn a_matrix_product_in_each_float_type() -> Result<(), Exception> {
 #[test]
 fn half_precision_elements_cross_the_interface() -> Result<(), Exception> {
     let x = Array::from_f32(1.5);
-    assert_eq!(
-        x.as_dtype(Dtype::Float16)?
-            .item_exact::<half::f16>()
-            .to_f32(),
-        1.5
-    );
-    assert_eq!(
-        x.as_dtype(Dtype::Bfloat16)?
-            .item_exact::<half::bf16>()
-            .to_f32(),
-        1.5
-    );
+    assert_eq!(x.as_dtype(Dtype::Float16)?.item_exact::<half::f16>().to_f32(), 1.5);
+    assert_eq!(x.as_dtype(Dtype::Bfloat16)?.item_exact::<half::bf16>().to_f32(), 1.5);
     Ok(())
 }
 

@@ -23,12 +23,8 @@ pub enum Backend {
 
 impl Backend {
     /// Every backend, by the name that [`FromStr`] takes. `cuda` means CUDA 13.
-    pub const NAMES: [(&'static str, Self); 4] = [
-        ("cpu", Self::Cpu),
-        ("cuda", Self::Cuda13),
-        ("cuda12", Self::Cuda12),
-        ("cuda13", Self::Cuda13),
-    ];
+    pub const NAMES: [(&'static str, Self); 4] =
+        [("cpu", Self::Cpu), ("cuda", Self::Cuda13), ("cuda12", Self::Cuda12), ("cuda13", Self::Cuda13)];
 
     pub(crate) fn wheels(self) -> [Wheel; 2] {
         let mlx = match self {
@@ -60,14 +56,11 @@ impl Backend {
     /// Fails early, with a reason, where no wheel exists.
     pub(crate) fn check_platform(self) -> Result<(), Error> {
         if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
-            return Err(Error::Unsupported(
-                "prebuilt MLX for Linux exists for x86-64 and aarch64 only".into(),
-            ));
+            return Err(Error::Unsupported("prebuilt MLX for Linux exists for x86-64 and aarch64 only".into()));
         }
         if !cfg!(target_env = "gnu") {
             return Err(Error::Unsupported(
-                "prebuilt MLX for Linux needs glibc; this Rust toolchain targets another C library"
-                    .into(),
+                "prebuilt MLX for Linux needs glibc; this Rust toolchain targets another C library".into(),
             ));
         }
         // MLX's CUDA build compiles kernels at run time and needs the driver; the files alone can be installed anywhere.
@@ -89,12 +82,7 @@ impl Backend {
 }
 
 fn cuda_wheel(name: &'static str) -> Wheel {
-    Wheel {
-        name,
-        version: MLX_VERSION,
-        sha256: &[],
-        with_dependencies: true,
-    }
+    Wheel { name, version: MLX_VERSION, sha256: &[], with_dependencies: true }
 }
 
 impl fmt::Display for Backend {
@@ -107,17 +95,10 @@ impl FromStr for Backend {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::NAMES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, backend)| *backend)
-            .ok_or_else(|| {
-                let known: Vec<_> = Self::NAMES.iter().map(|(name, _)| *name).collect();
-                Error::Unsupported(format!(
-                    "unknown backend `{text}`; choose one of {}",
-                    known.join(", ")
-                ))
-            })
+        Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, backend)| *backend).ok_or_else(|| {
+            let known: Vec<_> = Self::NAMES.iter().map(|(name, _)| *name).collect();
+            Error::Unsupported(format!("unknown backend `{text}`; choose one of {}", known.join(", ")))
+        })
     }
 }
 
@@ -136,9 +117,6 @@ mod tests {
     #[test]
     fn an_unknown_backend_is_refused_with_the_list() {
         let message = "rocm".parse::<Backend>().unwrap_err().to_string();
-        assert!(
-            message.contains("rocm") && message.contains("cuda12"),
-            "{message}"
-        );
+        assert!(message.contains("rocm") && message.contains("cuda12"), "{message}");
     }
 }

@@ -11,11 +11,8 @@ const BACKEND_KEY: &str = "backend = ";
 const FOLDER_KEY: &str = "folder = ";
 
 /// Cargo's name of the machine that this program was built for, which is the one that it runs on.
-const TARGET: &str = if cfg!(target_arch = "aarch64") {
-    "aarch64-unknown-linux-gnu"
-} else {
-    "x86_64-unknown-linux-gnu"
-};
+const TARGET: &str =
+    if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
 
 pub(crate) fn write(workspace: &Path, backend: Backend, layout: &Layout) -> Result<(), Error> {
     write_if_changed(&workspace.join(FILE), &text(backend, layout))
@@ -48,10 +45,7 @@ pub(crate) fn read(workspace: &Path) -> Option<(Backend, PathBuf)> {
         let line = text.lines().find_map(|line| line.strip_prefix(key))?;
         Some(unquote(line))
     };
-    Some((
-        value(BACKEND_KEY)?.parse().ok()?,
-        PathBuf::from(value(FOLDER_KEY)?),
-    ))
+    Some((value(BACKEND_KEY)?.parse().ok()?, PathBuf::from(value(FOLDER_KEY)?)))
 }
 
 /// A TOML basic string.
@@ -60,10 +54,7 @@ fn quote(text: &str) -> String {
 }
 
 fn unquote(text: &str) -> String {
-    text.trim()
-        .trim_matches('"')
-        .replace("\\\"", "\"")
-        .replace("\\\\", "\\")
+    text.trim().trim_matches('"').replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
 #[cfg(test)]
@@ -72,8 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read() {
-        let workspace =
-            std::env::temp_dir().join(format!("mlx-setup-config-{}", std::process::id()));
+        let workspace = std::env::temp_dir().join(format!("mlx-setup-config-{}", std::process::id()));
         let layout = Layout::at(PathBuf::from("/somewhere/with \"quotes\"/mlx"));
         write(&workspace, Backend::Cuda12, &layout).unwrap();
         assert_eq!(read(&workspace), Some((Backend::Cuda12, layout.folder)));

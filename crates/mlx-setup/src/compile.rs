@@ -14,11 +14,7 @@ const INSTALL_A_COMPILER: &str = "a C++20 compiler is needed (GCC 11 or newer, o
      Debian/Ubuntu `apt install g++`, Fedora `dnf install gcc-c++`; or set CXX";
 
 /// Compiles every source that has no object file yet, then links.
-pub(crate) fn shared_library(
-    layout: &Layout,
-    mlx_c: &Path,
-    report: &mut dyn FnMut(&str),
-) -> Result<(), Error> {
+pub(crate) fn shared_library(layout: &Layout, mlx_c: &Path, report: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let compiler = find_compiler()?;
     let objects = layout.objects();
     fs::create_dir_all(&objects).map_err(|e| Error::io("create", &objects, e))?;
@@ -33,14 +29,9 @@ pub(crate) fn shared_library(
     }
     let jobs = unity_jobs(&sources, &own, &objects)?;
     let missing: Vec<&Job> = jobs.iter().filter(|job| !job.object.is_file()).collect();
-    report(&format!(
-        "compiling mlx-c ({} parts, less than a minute)",
-        jobs.len()
-    ));
+    report(&format!("compiling mlx-c ({} parts, less than a minute)", jobs.len()));
 
-    let mut arguments: Vec<OsString> = ["-std=gnu++20", "-O2", "-fPIC", "-w", "-include"]
-        .map(OsString::from)
-        .into();
+    let mut arguments: Vec<OsString> = ["-std=gnu++20", "-O2", "-fPIC", "-w", "-include"].map(OsString::from).into();
     arguments.push(own.join(FORMAT_STANDIN.0).into());
     for include in [layout.include(), mlx_c.to_owned()] {
         arguments.push("-I".into());
@@ -58,16 +49,11 @@ struct Job {
 /// One job per processor, each a file that includes its share of the sources: nearly all the time goes into
 /// MLX's headers, which this way are read once a job and not once a source.
 fn unity_jobs(sources: &[PathBuf], folder: &Path, objects: &Path) -> Result<Vec<Job>, Error> {
-    let n_jobs = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(8);
+    let n_jobs = thread::available_parallelism().map_or(1, usize::from).min(8);
     let mut jobs = Vec::new();
     for (job_idx, share) in sources.chunks(sources.len().div_ceil(n_jobs)).enumerate() {
         let source = folder.join(format!("part_{job_idx}_of_{n_jobs}.cpp"));
-        let text: String = share
-            .iter()
-            .map(|path| format!("#include \"{}\"\n", path.display()))
-            .collect();
+        let text: String = share.iter().map(|path| format!("#include \"{}\"\n", path.display())).collect();
         write_if_changed(&source, &text)?;
         let object = objects.join(format!("part_{job_idx}_of_{n_jobs}.o"));
         jobs.push(Job { source, object });
@@ -89,10 +75,7 @@ impl Job {
             .output()
             .map_err(|_| Error::Compiler(INSTALL_A_COMPILER.into()))?;
         if !output.status.success() {
-            return Err(compile_error(
-                &self.source.display().to_string(),
-                &output.stderr,
-            ));
+            return Err(compile_error(&self.source.display().to_string(), &output.stderr));
         }
         fs::rename(&partial, &self.object).map_err(|e| Error::io("rename", &partial, e))
     }
@@ -106,9 +89,7 @@ fn compile_all(
 ) -> Result<(), Error> {
     let queue = Mutex::new(jobs.iter());
     let (sender, finished) = std::sync::mpsc::channel();
-    let workers = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(jobs.len());
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
     thread::scope(|scope| {
         for _ in 0..workers {
             let sender = sender.clone();
@@ -148,10 +129,7 @@ fn link(compiler: &OsString, layout: &Layout, jobs: &[Job]) -> Result<(), Error>
         .arg(soname)
         .args(jobs.iter().map(|job| &job.object))
         .arg(format!("-L{}", layout.wheels().join("mlx/lib").display()))
-        .arg(format!(
-            "-L{}",
-            layout.wheels().join("scipy_openblas32/lib").display()
-        ))
+        .arg(format!("-L{}", layout.wheels().join("scipy_openblas32/lib").display()))
         .args(["-lmlx", "-lscipy_openblas"])
         .arg("-Wl,-rpath,$ORIGIN/../wheels/mlx/lib:$ORIGIN/../wheels/scipy_openblas32/lib")
         .arg("-o")
@@ -168,10 +146,7 @@ fn link(compiler: &OsString, layout: &Layout, jobs: &[Job]) -> Result<(), Error>
 /// `$CXX`, or the first of the usual names that understands C++20.
 fn find_compiler() -> Result<OsString, Error> {
     let chosen = std::env::var_os("CXX").filter(|name| !name.is_empty());
-    let candidates = chosen.map_or_else(
-        || vec!["g++".into(), "c++".into(), "clang++".into()],
-        |name| vec![name],
-    );
+    let candidates = chosen.map_or_else(|| vec!["g++".into(), "c++".into(), "clang++".into()], |name| vec![name]);
     let understands_cpp20 = |compiler: &OsString| {
         Command::new(compiler)
             .args(["-std=gnu++20", "-x", "c++", "-fsyntax-only", "/dev/null"])
@@ -181,10 +156,7 @@ fn find_compiler() -> Result<OsString, Error> {
             .status()
             .is_ok_and(|status| status.success())
     };
-    candidates
-        .into_iter()
-        .find(understands_cpp20)
-        .ok_or_else(|| Error::Compiler(INSTALL_A_COMPILER.into()))
+    candidates.into_iter().find(understands_cpp20).ok_or_else(|| Error::Compiler(INSTALL_A_COMPILER.into()))
 }
 
 fn mlx_c_sources(mlx_c: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -203,17 +175,11 @@ fn mlx_c_sources(mlx_c: &Path) -> Result<Vec<PathBuf>, Error> {
 
 fn compile_error(file: &str, stderr: &[u8]) -> Error {
     let stderr = String::from_utf8_lossy(stderr);
-    let line = stderr
-        .lines()
-        .find(|line| line.contains("error"))
-        .or(stderr.lines().next());
+    let line = stderr.lines().find(|line| line.contains("error")).or(stderr.lines().next());
     let reason = if stderr.contains("No space left on device") {
         "the disk is full; free some space or point TINY_LLM_CACHE at another disk".to_owned()
     } else {
         line.unwrap_or("the compiler gave no reason").to_owned()
     };
-    Error::Compile {
-        file: file.to_owned(),
-        reason,
-    }
+    Error::Compile { file: file.to_owned(), reason }
 }

@@ -16,20 +16,12 @@ pub enum Error {
     /// The compiler rejected a file.
     Compile { file: String, reason: String },
     /// A file could not be read or written.
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl Error {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { action, path: path.to_owned(), source }
     }
 }
 
@@ -37,20 +29,14 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wheel(error) => error.fmt(f),
-            Self::Unsupported(message) | Self::Sources(message) | Self::Compiler(message) => {
-                f.write_str(message)
-            }
+            Self::Unsupported(message) | Self::Sources(message) | Self::Compiler(message) => f.write_str(message),
             Self::Compile { file, reason } => write!(f, "compiling {file} failed: {reason}"),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::StorageFull => write!(
                 f,
                 "the disk is full: cannot write {}; free some space or point TINY_LLM_CACHE at another disk",
                 path.display()
             ),
-            Self::Io {
-                action,
-                path,
-                source,
-            } => {
+            Self::Io { action, path, source } => {
                 write!(f, "cannot {action} {}: {source}", path.display())
             }
         }

@@ -8,19 +8,10 @@ use crate::{Backend, Error};
 const BINDINGS: &str = include_str!("../bindings/mlx_c.rs");
 
 /// Our own C++ sources, by file name.
-pub(crate) const FORMAT_STANDIN: (&str, &str) = (
-    "format_standin.h",
-    include_str!("../native/format_standin.h"),
-);
+pub(crate) const FORMAT_STANDIN: (&str, &str) = ("format_standin.h", include_str!("../native/format_standin.h"));
 pub(crate) const OWN_SOURCES: [(&str, &str); 2] = [
-    (
-        "supplied_symbols.cpp",
-        include_str!("../native/supplied_symbols.cpp"),
-    ),
-    (
-        "blas_forward.cpp",
-        include_str!("../native/blas_forward.cpp"),
-    ),
+    ("supplied_symbols.cpp", include_str!("../native/supplied_symbols.cpp")),
+    ("blas_forward.cpp", include_str!("../native/blas_forward.cpp")),
 ];
 
 /// Where the parts of one installation lie.
@@ -34,9 +25,7 @@ pub(crate) struct Layout {
 impl Layout {
     pub fn for_backend(backend: Backend) -> Result<Self, Error> {
         let cache = wheel_fetch::cache_dir()?;
-        Ok(Self {
-            folder: cache.join(folder_name(backend)),
-        })
+        Ok(Self { folder: cache.join(folder_name(backend)) })
     }
 
     pub fn at(folder: PathBuf) -> Self {
@@ -44,11 +33,7 @@ impl Layout {
     }
 
     pub fn folder_name(&self) -> String {
-        self.folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
+        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     pub fn folder_name_for(&self, backend: Backend) -> String {
@@ -93,17 +78,12 @@ fn folder_name(backend: Backend) -> String {
     for (_, text) in OWN_SOURCES.iter().chain([&FORMAT_STANDIN]) {
         digest = fnv1a(digest, text);
     }
-    format!(
-        "mlx-{MLX_VERSION}-{backend}-{:08x}",
-        digest as u32 ^ (digest >> 32) as u32
-    )
+    format!("mlx-{MLX_VERSION}-{backend}-{:08x}", digest as u32 ^ (digest >> 32) as u32)
 }
 
 /// FNV-1a, enough to tell versions of our own files apart.
 fn fnv1a(seed: u64, text: &str) -> u64 {
-    text.bytes().fold(seed, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    text.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// Leaves an equal file alone, so that Cargo sees no change in its timestamp.

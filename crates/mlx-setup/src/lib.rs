@@ -58,14 +58,9 @@ pub fn status(workspace: &Path) -> Status {
         return Status::Missing(format!("{} is gone", layout.library().display()));
     }
     if layout.folder_name_for(backend) != layout.folder_name() {
-        return Status::Missing(
-            "the installed MLX belongs to another version of the course".into(),
-        );
+        return Status::Missing("the installed MLX belongs to another version of the course".into());
     }
-    Status::Ready {
-        backend,
-        folder: layout.folder,
-    }
+    Status::Ready { backend, folder: layout.folder }
 }
 
 /// Makes sure that MLX can be linked, installing what is missing; `report` receives one line per step.
@@ -75,26 +70,19 @@ pub fn status(workspace: &Path) -> Status {
 ///
 /// # Errors
 /// One line that says what to do: no pip, no network, no disk, no C++20 compiler, an unsupported system.
-pub fn ensure(
-    backend: Option<Backend>,
-    workspace: &Path,
-    report: &mut dyn FnMut(&str),
-) -> Result<Provisioned, Error> {
+pub fn ensure(backend: Option<Backend>, workspace: &Path, report: &mut dyn FnMut(&str)) -> Result<Provisioned, Error> {
     if !cfg!(target_os = "linux") {
         return match backend {
-            Some(Backend::Cuda12 | Backend::Cuda13) => Err(Error::Unsupported(
-                "the CUDA backend exists on Linux only".into(),
-            )),
+            Some(Backend::Cuda12 | Backend::Cuda13) => {
+                Err(Error::Unsupported("the CUDA backend exists on Linux only".into()))
+            }
             _ => Ok(Provisioned::BuiltFromSource),
         };
     }
     let current = status(workspace);
     let backend = match (&current, backend) {
         (Status::Ready { backend, folder }, wanted) if wanted.is_none_or(|w| w == *backend) => {
-            return Ok(Provisioned::Installed {
-                backend: *backend,
-                folder: folder.clone(),
-            });
+            return Ok(Provisioned::Installed { backend: *backend, folder: folder.clone() });
         }
         (_, Some(wanted)) => wanted,
         // Files that went missing are restored for the backend that was chosen before.
@@ -103,11 +91,7 @@ pub fn ensure(
     backend.check_platform()?;
     let layout = Layout::for_backend(backend)?;
 
-    report(&format!(
-        "installing MLX {} ({backend}) into {}",
-        backend::MLX_VERSION,
-        layout.folder.display()
-    ));
+    report(&format!("installing MLX {} ({backend}) into {}", backend::MLX_VERSION, layout.folder.display()));
     wheel_fetch::install(&backend.wheels(), &layout.wheels())?;
     layout.write_bindings()?;
     if !layout.library().is_file() {
@@ -116,8 +100,5 @@ pub fn ensure(
     }
     cargo_config::write(workspace, backend, &layout)?;
     report("MLX is ready");
-    Ok(Provisioned::Installed {
-        backend,
-        folder: layout.folder,
-    })
+    Ok(Provisioned::Installed { backend, folder: layout.folder })
 }

@@ -20,25 +20,17 @@ pub(crate) fn locate(workspace: &Path) -> Result<PathBuf, Error> {
         .map_err(|e| Error::Sources(format!("cannot run cargo: {e}")))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let first = stderr
-            .lines()
-            .find(|line| line.starts_with("error"))
-            .unwrap_or("no reason given");
+        let first = stderr.lines().find(|line| line.starts_with("error")).unwrap_or("no reason given");
         return Err(Error::Sources(format!(
             "Cargo could not resolve the workspace's crates ({first}); check the network and run `cargo fetch`"
         )));
     }
     let metadata: Value = serde_json::from_slice(&output.stdout)
         .map_err(|e| Error::Sources(format!("cargo metadata printed no JSON: {e}")))?;
-    let packages = metadata["packages"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let package = packages.iter().find(|package| package["name"] == "mlx-sys");
     let Some(package) = package else {
-        return Err(Error::Sources(
-            "the workspace does not depend on mlx-sys".into(),
-        ));
+        return Err(Error::Sources("the workspace does not depend on mlx-sys".into()));
     };
     if package["version"] != MLX_SYS_VERSION {
         return Err(Error::Sources(format!(
@@ -52,9 +44,6 @@ pub(crate) fn locate(workspace: &Path) -> Result<PathBuf, Error> {
     if sources.join("mlx/c").is_dir() {
         Ok(sources)
     } else {
-        Err(Error::Sources(format!(
-            "{} holds no sources of mlx-c",
-            sources.display()
-        )))
+        Err(Error::Sources(format!("{} holds no sources of mlx-c", sources.display())))
     }
 }

@@ -11,11 +11,7 @@ use crate::Error;
 /// # Errors
 /// [`Error::NoCacheFolder`] when none of these is known.
 pub fn cache_dir() -> Result<PathBuf, Error> {
-    let variable = |name: &str| {
-        env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(explicit) = variable("TINY_LLM_CACHE") {
         // Cargo's configuration and library names need absolute paths.
         return std::path::absolute(&explicit).map_err(|e| Error::io("resolve", &explicit, e));
@@ -28,7 +24,5 @@ pub fn cache_dir() -> Result<PathBuf, Error> {
             .filter(|path| path.is_absolute())
             .or_else(|| variable("HOME").map(|home| home.join(".cache")))
     };
-    platform
-        .map(|folder| folder.join("tiny-llm"))
-        .ok_or(Error::NoCacheFolder)
+    platform.map(|folder| folder.join("tiny-llm")).ok_or(Error::NoCacheFolder)
 }

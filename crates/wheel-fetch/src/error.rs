@@ -10,22 +10,14 @@ pub enum Error {
     /// pip ran and failed; `reason` is its own last word.
     Pip { wheels: String, reason: String },
     /// A folder or file could not be written.
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     /// Neither `TINY_LLM_CACHE` nor a home folder is known.
     NoCacheFolder,
 }
 
 impl Error {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        Self::Io { action, path: path.to_owned(), source }
     }
 }
 
@@ -37,25 +29,19 @@ impl fmt::Display for Error {
                  (Debian/Ubuntu: `apt install python3-pip`, Fedora: `dnf install python3-pip`)",
             ),
             Self::Pip { wheels, reason } => write!(f, "pip could not fetch {wheels}: {reason}"),
-            Self::Io {
-                action,
-                path,
-                source,
-            } if source.kind() == io::ErrorKind::StorageFull => write!(
-                f,
-                "the disk is full: cannot {action} {}; free some space or point TINY_LLM_CACHE at another disk",
-                path.display()
-            ),
-            Self::Io {
-                action,
-                path,
-                source,
-            } => {
+            Self::Io { action, path, source } if source.kind() == io::ErrorKind::StorageFull => {
+                write!(
+                    f,
+                    "the disk is full: cannot {action} {}; free some space or point TINY_LLM_CACHE at another disk",
+                    path.display()
+                )
+            }
+            Self::Io { action, path, source } => {
                 write!(f, "cannot {action} {}: {source}", path.display())
             }
-            Self::NoCacheFolder => f.write_str(
-                "no cache folder: set TINY_LLM_CACHE to a folder where downloads may be kept",
-            ),
+            Self::NoCacheFolder => {
+                f.write_str("no cache folder: set TINY_LLM_CACHE to a folder where downloads may be kept")
+            }
         }
     }
 }

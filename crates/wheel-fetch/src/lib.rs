@@ -93,12 +93,8 @@ mod tests {
     fn a_failed_install_leaves_nothing_behind() {
         let folder = std::env::temp_dir().join(format!("wheel-fetch-test-{}", std::process::id()));
         let destination = folder.join("wheel");
-        let impossible = Wheel {
-            name: "not a valid requirement name!",
-            version: "0",
-            sha256: &[],
-            with_dependencies: false,
-        };
+        let impossible =
+            Wheel { name: "not a valid requirement name!", version: "0", sha256: &[], with_dependencies: false };
         let outcome = install(&[impossible], &destination);
         assert!(outcome.is_err());
         assert!(!destination.exists());

@@ -9,38 +9,20 @@ use std::process::{Command, Stdio};
 use crate::{Error, Wheel};
 
 /// The ways to call pip, best first: `python3 -m pip` is sure to match the interpreter.
-const CANDIDATES: [&[&str]; 4] = [
-    &["python3", "-m", "pip"],
-    &["python", "-m", "pip"],
-    &["pip3"],
-    &["pip"],
-];
+const CANDIDATES: [&[&str]; 4] = [&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
 
 pub(crate) fn install(wheels: &[Wheel], target: &Path) -> Result<(), Error> {
     let pip = find()?;
     fs::create_dir_all(target).map_err(|e| Error::io("create", target, e))?;
     // Digests can be given in a requirements file only.
     let requirements = target.join("requirements.txt");
-    fs::write(&requirements, requirements_text(wheels))
-        .map_err(|e| Error::io("write", &requirements, e))?;
+    fs::write(&requirements, requirements_text(wheels)).map_err(|e| Error::io("write", &requirements, e))?;
 
     let mut command = Command::new(pip[0]);
     command
         .args(&pip[1..])
-        .args([
-            "install",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--no-compile",
-        ])
-        .args([
-            "--only-binary",
-            ":all:",
-            "--retries",
-            "3",
-            "--timeout",
-            "30",
-        ])
+        .args(["install", "--no-input", "--disable-pip-version-check", "--no-compile"])
+        .args(["--only-binary", ":all:", "--retries", "3", "--timeout", "30"])
         .arg("--target")
         .arg(target)
         .arg("-r")
@@ -52,10 +34,8 @@ pub(crate) fn install(wheels: &[Wheel], target: &Path) -> Result<(), Error> {
     }
     // On a terminal pip's progress bar is worth showing; our own standard output stays clean.
     if io::stderr().is_terminal() {
-        let terminal = io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|e| Error::io("use", Path::new("standard error"), e))?;
+        let terminal =
+            io::stderr().as_fd().try_clone_to_owned().map_err(|e| Error::io("use", Path::new("standard error"), e))?;
         command.stdout(Stdio::from(terminal));
     } else {
         command.stdout(Stdio::null());
@@ -64,14 +44,8 @@ pub(crate) fn install(wheels: &[Wheel], target: &Path) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());
     }
-    let names: Vec<_> = wheels
-        .iter()
-        .map(|w| format!("{}=={}", w.name, w.version))
-        .collect();
-    Err(Error::Pip {
-        wheels: names.join(", "),
-        reason: explain(&String::from_utf8_lossy(&output.stderr)),
-    })
+    let names: Vec<_> = wheels.iter().map(|w| format!("{}=={}", w.name, w.version)).collect();
+    Err(Error::Pip { wheels: names.join(", "), reason: explain(&String::from_utf8_lossy(&output.stderr)) })
 }
 
 fn find() -> Result<&'static [&'static str], Error> {
@@ -92,9 +66,7 @@ fn find() -> Result<&'static [&'static str], Error> {
 
 fn requirements_text(wheels: &[Wheel]) -> String {
     // pip demands a digest for every file as soon as it sees one.
-    let pin_digests = !wheels
-        .iter()
-        .any(|w| w.with_dependencies || w.sha256.is_empty());
+    let pin_digests = !wheels.iter().any(|w| w.with_dependencies || w.sha256.is_empty());
     let mut text = String::new();
     for wheel in wheels {
         text.push_str(&format!("{}=={}", wheel.name, wheel.version));
@@ -131,11 +103,7 @@ fn explain(stderr: &str) -> String {
     if has("No matching distribution") {
         return "there is no such wheel for this platform (Linux with glibc 2.35 or newer on x86-64 or aarch64 is supported)".into();
     }
-    let last = stderr
-        .lines()
-        .rev()
-        .find(|line| line.contains("ERROR"))
-        .or(stderr.lines().last());
+    let last = stderr.lines().rev().find(|line| line.contains("ERROR")).or(stderr.lines().last());
     last.unwrap_or("no reason given").trim().to_owned()
 }
 
@@ -143,31 +111,17 @@ fn explain(stderr: &str) -> String {
 mod tests {
     use super::*;
 
-    const WHEEL: Wheel = Wheel {
-        name: "thing",
-        version: "1.2",
-        sha256: &["aa", "bb"],
-        with_dependencies: false,
-    };
+    const WHEEL: Wheel = Wheel { name: "thing", version: "1.2", sha256: &["aa", "bb"], with_dependencies: false };
 
     #[test]
     fn digests_are_pinned_for_every_platform() {
-        assert_eq!(
-            requirements_text(&[WHEEL]),
-            "thing==1.2 --hash=sha256:aa --hash=sha256:bb\n"
-        );
+        assert_eq!(requirements_text(&[WHEEL]), "thing==1.2 --hash=sha256:aa --hash=sha256:bb\n");
     }
 
     #[test]
     fn digests_are_dropped_when_requirements_come_along() {
-        let open = Wheel {
-            with_dependencies: true,
-            ..WHEEL
-        };
-        assert_eq!(
-            requirements_text(&[WHEEL, open]),
-            "thing==1.2\nthing==1.2\n"
-        );
+        let open = Wheel { with_dependencies: true, ..WHEEL };
+        assert_eq!(requirements_text(&[WHEEL, open]), "thing==1.2\nthing==1.2\n");
     }
 
     #[test]

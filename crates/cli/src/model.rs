@@ -1,0 +1,86 @@
+//! From the command line to a loaded model.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use checkpoint::{Checkpoint, Tokenizer};
+use indicatif::ProgressBar;
+use mlx_rs::{Device, DeviceType, Dtype};
+
+use crate::arguments::{DeviceArgument, DtypeArgument, Input, ModelArguments};
+use crate::engine::Qwen2Model;
+
+/// Everything that a command needs.
+pub struct Loaded {
+    pub checkpoint: Checkpoint,
+    pub tokenizer: Tokenizer,
+    pub model: Qwen2Model,
+}
+
+/// Finds, downloads if need be, and loads the model.
+pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
+    let device = choose_device(arguments.device)?;
+    let dtype = match (arguments.dtype, device) {
+        (Some(DtypeArgument::F32), _) | (None, DeviceType::Cpu) => Dtype::Float32,
+        (Some(DtypeArgument::F16), _) => Dtype::Float16,
+        (Some(DtypeArgument::Bf16), _) | (None, DeviceType::Gpu) => Dtype::Bfloat16,
+    };
+    let path = checkpoint::registry::resolve(&arguments.model)?;
+    let spinner = spinner(format!("loading {}", arguments.model));
+    let start = Instant::now();
+    let checkpoint = Checkpoint::open(&path)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let model = Qwen2Model::load(&checkpoint, dtype)?;
+    spinner.finish_and_clear();
+    let summary = checkpoint.summary()?;
+    eprintln!(
+        "{}: {summary}; running in {dtype:?} on the {device:?}, loaded in {:.1} s",
+        arguments.model,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(Loaded { checkpoint, tokenizer, model })
+}
+
+impl Loaded {
+    /// The token ids of the input; refused when it is empty or names a token that the model lacks.
+    pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
+        let tokens = match (&input.text, &input.tokens) {
+            (Some(text), _) => self.tokenizer.encode(text, true)?,
+            (None, Some(tokens)) => tokens.clone(),
+            (None, None) => bail!("give a text or --tokens"),
+        };
+        if tokens.is_empty() {
+            bail!("the text is empty");
+        }
+        let vocab_size = self.checkpoint.config().vocab_size;
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            bail!("token {token} is not in the model's vocabulary of {vocab_size} tokens");
+        }
+        Ok(tokens)
+    }
+}
+
+fn choose_device(wanted: Option<DeviceArgument>) -> Result<DeviceType> {
+    match wanted {
+        Some(DeviceArgument::Cpu) => Device::set_default(&Device::cpu()),
+        Some(DeviceArgument::Gpu) => {
+            // MLX starts on its GPU when it was built with one.
+            if !matches!(Device::try_default()?.get_type()?, DeviceType::Gpu) {
+                bail!("this MLX has no GPU; on Linux with an NVIDIA GPU run `cargo xtask setup --backend cuda`");
+            }
+        }
+        None => (),
+    }
+    Device::try_default()?.get_type().context("asking MLX for its device")
+}
+
+/// A spinner on a terminal, nothing in a log.
+pub fn spinner(message: String) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(message);
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    spinner
+}
