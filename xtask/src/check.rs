@@ -1,0 +1,140 @@
+//! `cargo xtask check`: build, run, judge, print, remember.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cargo::{self, Built, CompileError, Progress as BuildProgress};
+use crate::chapters::{Chapter, Course, Selected};
+use crate::check_report;
+use crate::error::{Error, Result};
+use crate::exit_code::Verdict;
+use crate::grade::{self, DEFAULT_TIME_LIMIT};
+use crate::progress::Progress;
+use crate::rules;
+use crate::say;
+use crate::setup;
+use crate::status_line::StatusLine;
+use crate::style::Style;
+use crate::verdict::{Status, TaskReport};
+use crate::workspace::{Solution, Workspace};
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `None`: the first day that is not finished.
+    pub selector: Option<String>,
+    pub solutions: Vec<Solution>,
+    pub json: bool,
+    /// Overrides every chapter's own limit.
+    pub time_limit: Option<Duration>,
+}
+
+/// What one solution achieved in one check.
+#[derive(Debug, Default)]
+pub struct Graded {
+    pub tasks: Vec<TaskReport>,
+    pub compile_errors: Vec<CompileError>,
+    /// A broken rule of the course, explained.
+    pub rule_note: Option<String>,
+}
+
+impl Graded {
+    pub fn report(&self, task: &str) -> Option<&TaskReport> {
+        self.tasks.iter().find(|report| report.id == task)
+    }
+
+    fn passed(&self) -> bool {
+        self.tasks.iter().all(TaskReport::passed)
+    }
+
+    fn not_run(selected: &Selected<'_>, status: &Status) -> Self {
+        let tasks = selected.iter().flat_map(|(_, tasks)| tasks);
+        let tasks = tasks.map(|t| TaskReport::not_run(&t.id, &t.title, status.clone())).collect();
+        Self { tasks, ..Self::default() }
+    }
+}
+
+pub fn run(workspace: &Workspace, course: &Course, options: &Options) -> Result<Verdict> {
+    let selector = match &options.selector {
+        Some(selector) => selector.clone(),
+        None => default_selector(workspace, course),
+    };
+    let selected = course.select(&selector)?;
+    setup::ensure(workspace)?;
+
+    let style = if options.json { Style::plain() } else { Style::for_stdout() };
+    let mut graded: Vec<(Solution, Graded)> = Vec::new();
+    for solution in &options.solutions {
+        graded.push((*solution, grade(workspace, &selected, *solution, options, style)?));
+    }
+    if let Some((_, student)) = graded.iter().find(|(solution, _)| *solution == Solution::Student) {
+        Progress::record(workspace, &student.tasks)?;
+    }
+
+    if options.json {
+        say!("{}", check_report::json(&selected, &graded));
+    } else {
+        check_report::print(workspace, course, &selected, &graded, style);
+    }
+    Ok(Verdict::from_passed(graded.iter().all(|(_, graded)| graded.passed())))
+}
+
+/// The first unfinished day; the whole course once it is finished.
+fn default_selector(workspace: &Workspace, course: &Course) -> String {
+    let progress = Progress::load(workspace);
+    progress.current(course).map_or_else(|| "all".to_owned(), |chapter| chapter.id.clone())
+}
+
+/// Builds and runs the selected tasks' tests against one solution.
+pub fn grade(
+    workspace: &Workspace,
+    selected: &Selected<'_>,
+    solution: Solution,
+    options: &Options,
+    style: Style,
+) -> Result<Graded> {
+    if solution == Solution::Student {
+        let forbidden = rules::forbidden_dependencies(workspace)?;
+        if !forbidden.is_empty() {
+            let mut graded = Graded::not_run(selected, &Status::NotGraded);
+            graded.rule_note = Some(rules::dependency_note(&forbidden));
+            return Ok(graded);
+        }
+    }
+    let tests: Vec<&str> = selected.iter().map(|(chapter, _)| chapter.test.as_str()).collect();
+    let progress = if options.json { BuildProgress::Hidden } else { BuildProgress::Shown };
+    let package = solution.tests_package();
+    let binaries = match cargo::build_tests(workspace.root(), package, &tests, style, progress)? {
+        Built::Binaries(binaries) => binaries,
+        Built::Errors(errors) => {
+            let mut graded = Graded::not_run(selected, &Status::DoesNotCompile);
+            graded.rule_note = rules::off_limits_note(&errors);
+            graded.compile_errors = errors;
+            return Ok(graded);
+        }
+    };
+
+    let mut graded = Graded::default();
+    let scratch = scratch(workspace);
+    for (chapter, tasks) in selected {
+        let binary = binaries
+            .iter()
+            .find(|binary| binary.name == chapter.test)
+            .ok_or_else(|| Error::new(format!("cargo built no test binary called {}", chapter.test)))?;
+        for task in tasks {
+            let text = format!("testing {} {}", task.id, task.title);
+            let line = StatusLine::show(!options.json, &text);
+            let report = grade::grade_task(binary, task, time_limit(chapter, options), &scratch);
+            drop(line);
+            graded.tasks.push(report?);
+        }
+    }
+    Ok(graded)
+}
+
+fn time_limit(chapter: &Chapter, options: &Options) -> Duration {
+    options.time_limit.or(chapter.time_limit).unwrap_or(DEFAULT_TIME_LIMIT)
+}
+
+fn scratch(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("xtask")
+}

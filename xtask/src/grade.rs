@@ -1,0 +1,64 @@
+//! Runs the tests of one task in a process of its own.
+//!
+//! One process per task: a hang or a crash then costs that task and no other, the result stream
+//! needs no bookkeeping, and the time is the task's own.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use crate::cargo::TestBinary;
+use crate::chapters::Task;
+use crate::error::{Error, Result};
+use crate::libtest;
+use crate::process;
+use crate::results;
+use crate::verdict::{self, Ending, TaskReport};
+
+/// How long one test may be silent when nothing else is said.
+pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs `task`'s tests from `binary`; `scratch` is a folder for the result stream.
+pub fn grade_task(binary: &TestBinary, task: &Task, time_limit: Duration, scratch: &Path) -> Result<TaskReport> {
+    fs::create_dir_all(scratch).map_err(|e| Error::io("create", scratch, &e))?;
+    let stream = scratch.join(format!("results-{}-{}.jsonl", task.id, std::process::id()));
+    remove_if_there(&stream)?;
+
+    let mut command = Command::new(&binary.path);
+    command
+        .current_dir(&binary.package)
+        .args([task.tests.as_str(), "--test-threads=1"])
+        .env("TINY_LLM_RESULTS", &stream)
+        .env("RUST_BACKTRACE", "0")
+        .env_remove("RUST_TEST_THREADS")
+        .env_remove("RUST_TEST_NOCAPTURE");
+    let finished = process::run_captured(&mut command, Some(time_limit), &mut |_| {})?;
+
+    let comparisons = fs::read_to_string(&stream).map(|s| results::parse(&s)).unwrap_or_default();
+    remove_if_there(&stream)?;
+    let mut transcript = libtest::parse(&finished.stdout);
+    // libtest filters by substring; keep what really is this task's.
+    transcript.finished.retain(|test| task.owns_test(&test.name));
+
+    let ending = match finished.status {
+        None => Ending::TimedOut(time_limit),
+        Some(_) if finished.stdout.lines().any(|line| libtest::totals(line).is_some()) => Ending::Complete,
+        Some(status) => Ending::Died(how_it_died(status, &finished.stderr)),
+    };
+    Ok(verdict::judge(&task.id, &task.title, transcript, &comparisons, &ending, finished.elapsed))
+}
+
+fn remove_if_there(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", file, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// "signal 11 (SIGSEGV)", or the exit code, with the process's last words.
+fn how_it_died(status: ExitStatus, stderr: &str) -> String {
+    let last_words = stderr.trim().lines().rev().take(8).collect::<Vec<_>>();
+    let last_words: Vec<&str> = last_words.into_iter().rev().collect();
+    if last_words.is_empty() { status.to_string() } else { format!("{status}\n{}", last_words.join("\n")) }
+}

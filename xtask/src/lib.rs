@@ -1,0 +1,59 @@
+//! The course's runner, `cargo xtask`.
+//!
+//! In reading order:
+//!
+//! - what is asked: [`cli`], [`arguments`], [`help`], [`workspace`], [`chapters`]
+//! - grading: [`check`], [`cargo`] builds a day's tests, [`grade`] runs one task's, [`libtest`] and [`results`] read
+//!   what they wrote, [`verdict`] judges, [`check_report`] shows; [`rules`] explains what is off limits
+//! - around it: [`watch`], [`hint`], [`progress`], and [`solution`] (`diff`, `solve`, `reset`) on the marked
+//!   [`regions`]
+//! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like), [`book`]
+//! - for authors: [`suite`] (`test`), [`author`], [`stubs`], [`fixtures`], [`author_check`], [`mutants`]
+//!
+//! Nothing here touches MLX: the runner builds in seconds, before anything else does.
+
+pub mod arguments;
+pub mod author;
+pub mod author_check;
+pub mod author_list;
+pub mod author_solve;
+pub mod bindings;
+pub mod book;
+pub mod cargo;
+pub mod chapters;
+pub mod check;
+pub mod check_report;
+pub mod cli;
+pub mod diff;
+pub mod doctor;
+pub mod engine;
+pub mod error;
+pub mod exit_code;
+pub mod fixture_compare;
+pub mod fixtures;
+pub mod grade;
+pub mod help;
+pub mod hint;
+pub mod json;
+pub mod keys;
+pub mod libtest;
+pub mod links;
+pub mod mutants;
+pub mod output;
+pub mod process;
+pub mod progress;
+pub mod region_pairs;
+pub mod regions;
+pub mod results;
+pub mod rules;
+pub mod scratch;
+pub mod setup;
+pub mod solution;
+pub mod status_line;
+pub mod stubs;
+pub mod style;
+pub mod suite;
+pub mod table;
+pub mod verdict;
+pub mod watch;
+pub mod workspace;

@@ -1,0 +1,284 @@
+//! The reference's marked regions beside the learner's, and the learner's files with some of them
+//! filled in. Works on texts, writes nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::chapters::Course;
+use crate::error::{Error, Result};
+use crate::regions::{self, Kind, Region};
+use crate::stubs;
+use crate::workspace::{Workspace, files_below, read_text};
+
+/// A crate's files by their path inside it.
+pub type Files = BTreeMap<PathBuf, String>;
+
+/// A region as it is in the reference and in the learner's crate.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    pub file: PathBuf,
+    /// In the reference's file.
+    pub region: Region,
+    /// In the learner's file.
+    pub place: Region,
+    pub reference: Vec<String>,
+    pub stub: Vec<String>,
+    pub learner: Vec<String>,
+}
+
+/// What to put into the learner's regions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    Reference,
+    Stub,
+}
+
+impl Pair {
+    pub fn wanted(&self, fill: Fill) -> &[String] {
+        match fill {
+            Fill::Reference => &self.reference,
+            Fill::Stub => &self.stub,
+        }
+    }
+}
+
+/// All `.rs` and `.metal` sources of a crate.
+pub fn read_sources(workspace: &Workspace, crate_folder: &Path) -> Result<Files> {
+    let mut files = Files::new();
+    for path in files_below(&crate_folder.join("src"))? {
+        let relative = path.strip_prefix(crate_folder).unwrap_or(&path).to_owned();
+        let is_source = relative.extension().is_some_and(|e| e == "rs" || e == "metal");
+        if is_source {
+            let text = read_text(&path).map_err(|e| Error::new(format!("{}: {e}", workspace.display(&path))))?;
+            files.insert(relative, text);
+        }
+    }
+    Ok(files)
+}
+
+/// The regions of the tasks `ids`, each found in both crates; the first that cannot be found is
+/// an error.
+pub fn of_tasks(course: &Course, reference: &Files, learner: &Files, ids: &[&str]) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for (file, region) in marked(reference)? {
+        if ids.contains(&region.task.as_str()) {
+            pairs.push(pair(course, reference, learner, &file, region)?);
+        }
+    }
+    pairs.sort_by_key(|pair| ids.iter().position(|id| *id == pair.region.task));
+    Ok(pairs)
+}
+
+/// Helper regions of other tasks that the reference's code in `pairs` calls, and that the learner
+/// has left empty without defining such helpers elsewhere. Solving a task alone needs them.
+pub fn borrowed_helpers(course: &Course, reference: &Files, learner: &Files, pairs: &[Pair]) -> Result<Vec<Pair>> {
+    let mut called: Vec<String> = pairs.iter().flat_map(|pair| words(&pair.reference)).collect();
+    let mut candidates: Vec<(PathBuf, Region)> = marked(reference)?
+        .into_iter()
+        .filter(|(_, region)| region.kind == Kind::Helpers)
+        .filter(|(_, region)| pairs.iter().all(|pair| pair.region.marker() != region.marker()))
+        .collect();
+    let mut borrowed = Vec::new();
+    // A borrowed helper may call another one: repeat until nothing new is called.
+    loop {
+        let position = candidates.iter().position(|(file, region)| {
+            let names = reference.get(file).map(|text| defined(text, region)).unwrap_or_default();
+            names.iter().any(|name| called.contains(name))
+        });
+        let Some(position) = position else { return Ok(borrowed) };
+        let (file, region) = candidates.remove(position);
+        let names = reference.get(&file).map(|text| defined(text, &region)).unwrap_or_default();
+        let pair = pair(course, reference, learner, &file, region)?;
+        called.extend(words(&pair.reference));
+        let is_empty = pair.learner.iter().all(|line| line.trim().is_empty());
+        let has_own = learner.get(&file).is_some_and(|text| {
+            names.iter().any(|name| text.contains(&format!("fn {name}(")) || text.contains(&format!("fn {name}<")))
+        });
+        if is_empty && !has_own {
+            borrowed.push(pair);
+        }
+    }
+}
+
+/// The learner's files with the regions of `pairs` filled; only files that change.
+pub fn fill(learner: &Files, pairs: &[Pair], fill: Fill) -> Files {
+    let mut filled = Files::new();
+    for (file, old) in learner {
+        let mut here: Vec<&Pair> = pairs.iter().filter(|p| p.file == *file && p.learner != p.wanted(fill)).collect();
+        if here.is_empty() {
+            continue;
+        }
+        // From the last region to the first, so that earlier line numbers stay true.
+        here.sort_by_key(|pair| std::cmp::Reverse(pair.place.start));
+        let mut lines: Vec<&str> = old.lines().collect();
+        for pair in here {
+            let wanted = pair.wanted(fill).iter().map(String::as_str);
+            lines.splice(pair.place.start + 1..pair.place.end, wanted);
+        }
+        // The file keeps its line endings.
+        let newline = if old.contains("\r\n") { "\r\n" } else { "\n" };
+        let mut text = lines.join(newline);
+        if old.ends_with('\n') {
+            text.push_str(newline);
+        }
+        filled.insert(file.clone(), text);
+    }
+    filled
+}
+
+/// Every region of the reference that a task owns.
+fn marked(reference: &Files) -> Result<Vec<(PathBuf, Region)>> {
+    let mut all = Vec::new();
+    for (file, text) in reference {
+        let regions = regions::parse(text).map_err(|e| Error::new(format!("reference/{}: {e}", file.display())))?;
+        let owned = regions.into_iter().filter(|region| region.kind != Kind::ReferenceOnly);
+        all.extend(owned.map(|region| (file.clone(), region)));
+    }
+    Ok(all)
+}
+
+fn pair(course: &Course, reference: &Files, learner: &Files, file: &Path, region: Region) -> Result<Pair> {
+    let shown = format!("crates/tiny-llm/{}", file.display());
+    let Some(text) = learner.get(file) else {
+        return Err(
+            Error::new(format!("{shown} is missing")).remedy(format!("bring it back with `git checkout -- {shown}`"))
+        );
+    };
+    let lines: Vec<&str> = reference.get(file).map(|text| text.lines().collect()).unwrap_or_default();
+    let context = region.start.checked_sub(1).and_then(|before| lines.get(before)).copied();
+    let place = regions::locate(text, &region, context).map_err(|e| Error::new(format!("{shown}: {e}")))?;
+    let owned = |lines: Vec<&str>| lines.into_iter().map(str::to_owned).collect();
+    Ok(Pair {
+        reference: owned(region.body(&lines)),
+        stub: stubs::placeholder(&region, &lines, course)?,
+        learner: owned(place.body(&text.lines().collect::<Vec<_>>())),
+        file: file.to_owned(),
+        region,
+        place,
+    })
+}
+
+/// Names of the functions, types and constants that a region defines.
+fn defined(text: &str, region: &Region) -> Vec<String> {
+    const KEYWORDS: [&str; 7] = ["fn", "struct", "enum", "const", "static", "trait", "type"];
+    let lines: Vec<&str> = text.lines().collect();
+    let body: Vec<String> = region.body(&lines).into_iter().map(str::to_owned).collect();
+    let words = words(&body);
+    words.windows(2).filter(|pair| KEYWORDS.contains(&pair[0].as_str())).map(|pair| pair[1].clone()).collect()
+}
+
+/// The words of code, without those in line comments.
+fn words(lines: &[String]) -> Vec<String> {
+    let code = lines.iter().map(|line| line.split("//").next().unwrap_or_default());
+    code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = "\
+fn one() -> u32 {
+    // [task 1.1.1] one
+    tool() + 1
+    // [end]
+}
+
+fn two() -> u32 {
+    // [task 1.1.2] two
+    tool() + 2 // not other()
+    // [end]
+}
+
+// [task 1.1.1 helpers] one
+fn tool() -> u32 {
+    base()
+}
+// [end]
+
+// [task 1.1.2 helpers] other
+fn other() {}
+// [end]
+
+// [task 1.1.3 helpers] base
+fn base() -> u32 {
+    7
+}
+// [end]
+";
+
+    fn course() -> Course {
+        let task = |n: u8| {
+            format!("[[chapter.task]]\nid = \"1.1.{n}\"\ntitle = \"t\"\ntests = \"task_{n}_\"\nanchor = \"a\"\n")
+        };
+        let head = "[[chapter]]\nid = \"1.1\"\ntitle = \"A\"\ntest = \"t\"\nbook = \"d.md\"\n";
+        Course::parse(&format!("{head}{}{}{}", task(1), task(2), task(3))).unwrap()
+    }
+
+    fn files(text: &str) -> Files {
+        Files::from([(PathBuf::from("src/a.rs"), text.to_owned())])
+    }
+
+    fn stub() -> String {
+        stubs::stub(REFERENCE, &course()).unwrap()
+    }
+
+    fn text_of(files: &Files) -> &str {
+        &files[Path::new("src/a.rs")]
+    }
+
+    #[test]
+    fn solving_everything_gives_the_reference_and_resetting_the_stub() {
+        let (reference, learner) = (files(REFERENCE), files(&stub()));
+        let all = ["1.1.1", "1.1.2", "1.1.3"];
+        let pairs = of_tasks(&course(), &reference, &learner, &all).unwrap();
+        let solved = fill(&learner, &pairs, Fill::Reference);
+        assert_eq!(text_of(&solved), REFERENCE);
+        let pairs = of_tasks(&course(), &reference, &solved, &all).unwrap();
+        assert_eq!(text_of(&fill(&solved, &pairs, Fill::Stub)), stub());
+    }
+
+    #[test]
+    fn a_learners_other_code_and_line_endings_stay() {
+        let learner = files(&format!("// mine\n{}\nfn extra() {{}}\n", stub()).replace('\n', "\r\n"));
+        let pairs = of_tasks(&course(), &files(REFERENCE), &learner, &["1.1.2"]).unwrap();
+        let solved = fill(&learner, &pairs, Fill::Reference);
+        let text = text_of(&solved);
+        assert!(text.starts_with("// mine\r\n") && text.ends_with("fn extra() {}\r\n"));
+        assert!(text.contains("    tool() + 2 // not other()\r\n    // [end]"));
+        assert!(text.contains("todo!(\"week 1 day 1 task 1"));
+    }
+
+    #[test]
+    fn a_task_solved_alone_brings_the_helpers_that_it_calls() {
+        let (reference, learner) = (files(REFERENCE), files(&stub()));
+        let pairs = of_tasks(&course(), &reference, &learner, &["1.1.2"]).unwrap();
+        let borrowed = borrowed_helpers(&course(), &reference, &learner, &pairs).unwrap();
+        let names: Vec<&str> = borrowed.iter().map(|pair| pair.region.name.as_str()).collect();
+        assert_eq!(names, ["one", "base"]);
+    }
+
+    #[test]
+    fn a_helper_that_the_learner_wrote_is_left_alone() {
+        let own =
+            stub().replace("// [task 1.1.1 helpers] one\n", "// [task 1.1.1 helpers] one\nfn tool() -> u32 { 3 }\n");
+        let (reference, learner) = (files(REFERENCE), files(&own));
+        let pairs = of_tasks(&course(), &reference, &learner, &["1.1.2"]).unwrap();
+        let borrowed = borrowed_helpers(&course(), &reference, &learner, &pairs).unwrap();
+        assert!(borrowed.iter().all(|pair| pair.region.name != "one"));
+    }
+
+    #[test]
+    fn a_missing_marker_or_file_is_an_error_with_a_remedy() {
+        let broken = files(&stub().replace("    // [task 1.1.2] two\n", ""));
+        let message =
+            |learner: &Files| of_tasks(&course(), &files(REFERENCE), learner, &["1.1.2"]).unwrap_err().to_string();
+        assert!(message(&broken).starts_with(
+            "crates/tiny-llm/src/a.rs: the line `// [task 1.1.2] two` is missing; put it back on its own line after `fn two() -> u32 {`"
+        ));
+        assert!(message(&Files::new()).contains("git checkout -- crates/tiny-llm/src/a.rs"));
+    }
+}

@@ -1,0 +1,61 @@
+//! The grader's result stream: one JSON object per comparison, one per line, appended to the file
+//! that `TINY_LLM_RESULTS` names.
+
+use tinyjson::JsonValue;
+
+/// One comparison of a learner's array with the expected one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    pub case: String,
+    pub passed: bool,
+    /// The part of the tolerance that was left, 0 to 1; absent if nothing could be compared.
+    pub headroom: Option<f64>,
+    /// Named when the output equals a known wrong answer.
+    pub cause: Option<String>,
+    pub message: String,
+}
+
+/// Reads the stream. A line cut short (the process was killed while writing) is skipped.
+pub fn parse(stream: &str) -> Vec<Comparison> {
+    stream.lines().filter_map(comparison).collect()
+}
+
+fn comparison(line: &str) -> Option<Comparison> {
+    let value: JsonValue = line.parse().ok()?;
+    let object = value.get::<std::collections::HashMap<String, JsonValue>>()?;
+    let text = |key: &str| object.get(key).and_then(|v| v.get::<String>()).cloned();
+    Some(Comparison {
+        case: text("case").unwrap_or_default(),
+        passed: text("status")? == "pass",
+        headroom: object.get("headroom").and_then(|v| v.get::<f64>()).copied(),
+        cause: text("cause"),
+        message: text("message").unwrap_or_default(),
+    })
+}
+
+/// The least headroom of all comparisons: how near the solution came to its tolerance.
+pub fn least_headroom(comparisons: &[Comparison]) -> Option<f64> {
+    comparisons.iter().filter_map(|c| c.headroom).reduce(f64::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_and_a_torn_one_is_skipped() {
+        let stream = concat!(
+            r#"{"test":"a","case":"s/x","status":"pass","max_error":1e-7,"tolerance":1e-6,"headroom":0.9,"cause":null,"message":""}"#,
+            "\n",
+            r#"{"test":"a","case":"s/y","status":"fail","headroom":0.2,"cause":"looks like: no scale","message":"m"}"#,
+            "\n",
+            r#"{"test":"a","case":"#,
+        );
+        let comparisons = parse(stream);
+        assert_eq!(comparisons.len(), 2);
+        assert!(comparisons[0].passed && !comparisons[1].passed);
+        assert_eq!(comparisons[1].cause.as_deref(), Some("looks like: no scale"));
+        assert_eq!(least_headroom(&comparisons), Some(0.2));
+        assert_eq!(least_headroom(&[]), None);
+    }
+}
