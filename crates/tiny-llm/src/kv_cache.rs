@@ -1,0 +1,20 @@
+//! The seam between attention and whatever remembers keys and values.
+
+use mlx_rs::Array;
+
+use crate::{Offset, Result};
+
+/// Remembers the keys and values of one layer.
+///
+/// Attention knows nothing else about caching: it hands over the new keys and values and attends to what it gets
+/// back. Week 1 runs without a cache; day 2.1 writes the first implementation.
+pub trait KvCache {
+    /// Appends `keys` and `values`, both `[B, H_kv, L, D]`, and returns everything so far, both `[B, H_kv, S, D]`.
+    ///
+    /// # Errors
+    /// When the shapes do not continue what is stored, or there is no room.
+    fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)>;
+
+    /// The position that the next token of each row will have.
+    fn offset(&self) -> Offset<'_>;
+}

@@ -1,0 +1,44 @@
+//! The feed-forward layer of Qwen2: SwiGLU (Shazeer, *GLU Variants Improve Transformer*, 2020).
+
+use mlx_rs::ops::select;
+use mlx_rs::{Array, Dtype};
+
+use crate::{Linear, Result};
+
+/// `x * sigmoid(x)`, element by element, in `x`'s dtype.
+///
+/// Computed in f32 and right in both tails: for a large negative `x` the result is a small negative number and
+/// not 0 (nor NaN), for a large positive `x` it is `x`.
+///
+/// # Errors
+/// [`Error::Mlx`](crate::Error::Mlx) when `x` is not a float array.
+pub fn silu(x: &Array) -> Result<Array> {
+    // [task 1.4.2] silu
+    todo!("week 1 day 4 task 2: silu - see book/src/week1/day4.md")
+    // [end]
+}
+
+/// `down(silu(gate(x)) * up(x))`.
+#[derive(Debug, Clone)]
+pub struct SwiGluMlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl SwiGluMlp {
+    /// `gate_proj` and `up_proj` are `[I, E]`, `down_proj` is `[E, I]`.
+    pub fn new(gate_proj: Linear, up_proj: Linear, down_proj: Linear) -> Self {
+        Self { gate_proj, up_proj, down_proj }
+    }
+
+    /// `[.., E]` to `[.., E]`.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`](crate::Error::Mlx) when the shapes do not fit.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        // [task 1.4.3] SwiGluMlp::forward
+        todo!("week 1 day 4 task 3: SwiGluMlp::forward - see book/src/week1/day4.md")
+        // [end]
+    }
+}

@@ -1,0 +1,122 @@
+//! The Qwen2 model (Yang et al., *Qwen2 Technical Report*, 2024): blocks of attention and MLP on a residual stream.
+
+use checkpoint::Checkpoint;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Dtype};
+
+use crate::{
+    AttentionMask, Embedding, Error, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Result, RmsNorm,
+    RotaryEmbedding, SwiGluMlp,
+};
+
+/// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
+#[derive(Debug, Clone)]
+pub struct TransformerBlock {
+    self_attn: Qwen2Attention,
+    mlp: SwiGluMlp,
+    input_layernorm: RmsNorm,
+    post_attention_layernorm: RmsNorm,
+}
+
+impl TransformerBlock {
+    /// The parts under the checkpoint's names. Despite its name, `post_attention_layernorm` is applied before the MLP.
+    pub fn new(
+        self_attn: Qwen2Attention,
+        mlp: SwiGluMlp,
+        input_layernorm: RmsNorm,
+        post_attention_layernorm: RmsNorm,
+    ) -> Self {
+        Self { self_attn, mlp, input_layernorm, post_attention_layernorm }
+    }
+
+    /// `[B, L, E]` to `[B, L, E]`; `rope`, `mask` and `cache` are passed on to [`Qwen2Attention::forward`].
+    ///
+    /// # Errors
+    /// As [`Qwen2Attention::forward`].
+    pub fn forward(
+        &self,
+        x: &Array,
+        rope: &RotaryEmbedding,
+        mask: &AttentionMask,
+        cache: Option<&mut dyn KvCache>,
+    ) -> Result<Array> {
+        // [task 1.5.2] TransformerBlock::forward
+        todo!("week 1 day 5 task 2: TransformerBlock::forward - see book/src/week1/day5.md")
+        // [end]
+    }
+}
+
+/// A Qwen2 language model.
+#[derive(Debug, Clone)]
+pub struct Qwen2Model {
+    embed_tokens: Embedding,
+    layers: Vec<TransformerBlock>,
+    norm: RmsNorm,
+    /// `None` when the output head is tied to the embedding.
+    lm_head: Option<Linear>,
+    /// One table for all layers.
+    rope: RotaryEmbedding,
+}
+
+impl Qwen2Model {
+    /// Reads the weights, converted to `dtype`, which the activations will then have as well.
+    ///
+    /// The checkpoint's configuration decides every size; `tie_word_embeddings` decides whether there is an `lm_head`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when a tensor is missing or has another shape than the configuration says.
+    pub fn load(checkpoint: &Checkpoint, dtype: Dtype) -> Result<Self> {
+        // [task 1.5.3] Qwen2Model::load
+        todo!("week 1 day 5 task 3: Qwen2Model::load - see book/src/week1/day5.md")
+        // [end]
+    }
+
+    /// Logits for `token_ids` (`[B, L]`): `[B, L, V]`, or fewer positions as `keep` says.
+    ///
+    /// `cache` has one entry per layer; without it every sequence starts at position 0.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when `token_ids` is not `[B, L]`, the cache has not one entry per layer, `keep` asks for no
+    /// position or more than there are, or a position is beyond the model's.
+    pub fn forward(
+        &self,
+        token_ids: &Array,
+        cache: Option<&mut [Box<dyn KvCache>]>,
+        keep: LogitsToKeep,
+    ) -> Result<Array> {
+        // [task 1.5.4] Qwen2Model::forward
+        todo!("week 1 day 5 task 4: Qwen2Model::forward - see book/src/week1/day5.md")
+        // [end]
+    }
+
+    /// The residual stream along the way, each `[B, L, E]`: the embeddings, the output of every block, and the output of the
+    /// final norm. For finding the layer where a model goes wrong.
+    ///
+    /// # Errors
+    /// As [`Qwen2Model::forward`].
+    pub fn hidden_states(&self, token_ids: &Array) -> Result<Vec<Array>> {
+        // [task 1.5.4] Qwen2Model::hidden_states
+        todo!("week 1 day 5 task 4: Qwen2Model::hidden_states - see book/src/week1/day5.md")
+        // [end]
+    }
+
+    // [task 1.5.4 helpers] running the layers
+    // [end]
+}
+
+// [task 1.5.3 helpers] loading a block
+// [end]
+
+impl LanguageModel for Qwen2Model {
+    fn forward(&self, token_ids: &Array, cache: Option<&mut [Box<dyn KvCache>]>, keep: LogitsToKeep) -> Result<Array> {
+        Qwen2Model::forward(self, token_ids, cache, keep)
+    }
+
+    fn max_positions(&self) -> usize {
+        self.rope.max_positions() as usize
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.embed_tokens.weight.dim(0) as usize
+    }
+}
