@@ -1,0 +1,188 @@
+//! Day 1.2: rotary position embedding.
+
+use grader::{Case, Fixture, Tolerance, check_close, expect_error, property, strided};
+use mlx_rs::{Array, Dtype};
+use rstest::rstest;
+use tiny_llm::{Offset, Result, RotaryEmbedding, rotate_half_split, rotate_interleaved};
+
+const DAY: &str = "week1_day2";
+
+// ---------------------------------------------------------------------------- task 1: rotation tables
+
+#[rstest]
+fn task_1_tables(
+    #[values("base_10000", "base_1000000", "small_base", "two_dims", "many_positions")] name: &str,
+    // The layout decides how pairs are rotated, not how fast they turn.
+    #[values(false, true)] traditional: bool,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("tables/{name}"));
+    let rope = RotaryEmbedding::new(case.i32("dims"), case.i32("max_positions"), case.f32("base"), traditional);
+    match rope {
+        Ok(rope) => {
+            case.check_named("cos", Ok::<_, String>(rope.cos().clone()));
+            case.check_named("sin", Ok::<_, String>(rope.sin().clone()));
+        }
+        Err(error) => case.check_named("cos", Err(error)),
+    }
+}
+
+#[rstest]
+#[case::odd_dims(7, 16, 10000.0, "an odd number of dims")]
+#[case::no_dims(0, 16, 10000.0, "no dims")]
+#[case::negative_dims(-4, 16, 10000.0, "negative dims")]
+#[case::no_positions(8, 0, 10000.0, "no positions")]
+#[case::negative_positions(8, -2, 10000.0, "a negative number of positions")]
+#[case::base_zero(8, 16, 0.0, "base 0")]
+#[case::base_negative(8, 16, -3.0, "a negative base")]
+#[case::base_nan(8, 16, f32::NAN, "a base that is NaN")]
+fn task_1_tables_refuse(#[case] dims: i32, #[case] max_positions: i32, #[case] base: f32, #[case] what: &str) {
+    expect_error(RotaryEmbedding::new(dims, max_positions, base, false), what);
+}
+
+// ------------------------------------------------------- tasks 2 and 3: half-split and interleaved rotation
+
+type Rotation = fn(&Array, &Array, &Array) -> Result<Array>;
+
+fn check_rotation(rotate: Rotation, layout: &str, name: &str) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("{layout}/{name}"));
+    let (x, cos, sin) = (case.array("x"), case.array("cos"), case.array("sin"));
+    case.check(rotate(&x, &cos, &sin));
+    case.check(strided(&x).map_err(Into::into).and_then(|x| rotate(&x, &cos, &sin)));
+}
+
+#[rstest]
+fn task_2_half_split(
+    #[values("rows_f32", "batch_bf16", "heads_f16", "heads_f32", "one_token_bf16", "tables_per_row_f32")] name: &str,
+) {
+    check_rotation(rotate_half_split, "half_split", name);
+}
+
+#[rstest]
+fn task_3_interleaved(
+    #[values("rows_f32", "batch_bf16", "heads_f16", "heads_f32", "one_token_bf16", "tables_per_row_f32")] name: &str,
+) {
+    check_rotation(rotate_interleaved, "interleaved", name);
+}
+
+#[test]
+fn task_2_half_split_refuses_tables_that_do_not_fit() {
+    refuses_other_tables(rotate_half_split);
+}
+
+#[test]
+fn task_3_interleaved_refuses_tables_that_do_not_fit() {
+    refuses_other_tables(rotate_interleaved);
+}
+
+fn refuses_other_tables(rotate: Rotation) {
+    let array = |shape: &[i32]| {
+        let n: i32 = shape.iter().product();
+        Array::from_iter((0..n).map(|i| (i % 3) as f32), shape)
+    };
+    let table = array(&[5, 3]);
+    expect_error(rotate(&array(&[2, 5, 8]), &table, &table), "8 dims and tables for 6");
+    expect_error(rotate(&array(&[2, 4, 6]), &table, &table), "4 tokens and tables for 5");
+}
+
+// ------------------------------------------------------------ task 4: rotary embedding with offsets
+
+fn rope(case: &Case) -> Result<RotaryEmbedding> {
+    let traditional = case.bool("traditional");
+    RotaryEmbedding::new(case.i32("dims"), case.i32("max_positions"), case.f32("base"), traditional)
+}
+
+fn embed(case: &Case, x: &Array) -> Result<Array> {
+    if case.has("offsets") {
+        rope(case)?.forward(x, Offset::PerRow(&case.i32s("offsets")))
+    } else {
+        rope(case)?.forward(x, Offset::Same(case.i32("offset")))
+    }
+}
+
+#[rstest]
+fn task_4_rope(
+    #[values(
+        "start_f32",
+        "offset_bf16",
+        "base_1000000_f16",
+        "partial_f32",
+        "traditional_f16",
+        "traditional_partial_bf16",
+        "per_row_f32",
+        "per_row_bf16",
+        "per_row_traditional_f16",
+        "per_row_partial_f32",
+        "one_token_per_row_bf16",
+        "far_bf16",
+        "far_f32"
+    )]
+    name: &str,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("rope/{name}"));
+    case.check(embed(case, &case.array("x")));
+    case.check(strided(&case.array("x")).map_err(Into::into).and_then(|x| embed(case, &x)));
+}
+
+#[rstest]
+fn task_4_rope_with_equal_offsets_per_row(
+    #[values("offset_bf16", "partial_f32", "traditional_f16", "far_f32")] name: &str,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("rope/{name}"));
+    let x = case.array("x");
+    let offsets = vec![case.i32("offset"); x.shape()[0] as usize];
+    case.check(rope(case).and_then(|rope| rope.forward(&x, Offset::PerRow(&offsets))));
+}
+
+#[test]
+fn task_4_rope_scores_depend_on_distances_only() {
+    // The point of RoPE: rotating query and key by the same number of positions more changes no score.
+    property(8, |rng| {
+        let (dims, length) = (2 * rng.between(1, 5), rng.between(2, 5));
+        let (near, far) = (rng.between(0, 3), rng.between(10, 50));
+        let traditional = rng.between(0, 1) == 1;
+        let mut scores = || -> Result<[Array; 2]> {
+            let rope = RotaryEmbedding::new(dims, 64, 10000.0, traditional)?;
+            let query = rng.array(&[1, 2, length, dims], Dtype::Float32)?;
+            let key = rng.array(&[1, 2, length, dims], Dtype::Float32)?;
+            let at = |offset| -> Result<Array> {
+                let query = rope.forward(&query, Offset::Same(offset))?;
+                let key = rope.forward(&key, Offset::Same(offset))?;
+                Ok(query.matmul(key.swap_axes(-1, -2)?)?)
+            };
+            Ok([at(near)?, at(far)?])
+        };
+        let name = "scores after a common shift";
+        let tolerance = Tolerance { atol: 1e-4, rtol: 1e-4 };
+        match scores() {
+            Ok([near, far]) => check_close(name, Ok::<_, String>(far), &near, tolerance),
+            Err(error) => check_close(name, Err(error), &Array::from_f32(0.0), tolerance),
+        }
+    });
+}
+
+#[rstest]
+#[case::past_the_end(&[2, 3, 4, 8], Offset::Same(13), "a last token at position 16 of 0 to 15")]
+#[case::huge(&[2, 3, 4, 8], Offset::Same(i32::MAX), "an offset near the largest i32")]
+#[case::negative(&[2, 3, 4, 8], Offset::Same(-1), "a negative offset")]
+#[case::one_row_past_the_end(&[2, 3, 4, 8], Offset::PerRow(&[0, 13]), "one row that ends at position 16 of 0 to 15")]
+#[case::one_row_negative(&[2, 3, 4, 8], Offset::PerRow(&[3, -1]), "one negative offset")]
+#[case::too_few_offsets(&[2, 3, 4, 8], Offset::PerRow(&[1]), "one offset for two rows")]
+#[case::too_many_offsets(&[2, 3, 4, 8], Offset::PerRow(&[1, 2, 3]), "three offsets for two rows")]
+#[case::narrow_heads(&[2, 3, 4, 6], Offset::Same(0), "D = 6, less than dims = 8")]
+#[case::three_dimensions(&[3, 4, 8], Offset::Same(0), "x with three dimensions")]
+fn task_4_rope_refuses(#[case] shape: &[i32], #[case] offset: Offset<'_>, #[case] what: &str) {
+    let array = |shape: &[i32]| {
+        let n: i32 = shape.iter().product();
+        Array::from_iter((0..n).map(|i| (i % 11) as f32), shape)
+    };
+    let run = |shape, offset| RotaryEmbedding::new(8, 16, 10000.0, false)?.forward(&array(shape), offset);
+    // The right call first: the test must not be green because everything is refused.
+    if let Err(error) = run(&[2, 3, 4, 8], Offset::Same(12)) {
+        panic!("x [2, 3, 4, 8] at offset 12 with 16 positions was refused: {error}");
+    }
+    expect_error(run(shape, offset), what);
+}
