@@ -18,8 +18,7 @@ pub(crate) trait TensorShapes {
 /// Every tensor that the model needs. Lazy, so that a lying layer count ends at the first tensor that is not there.
 pub(crate) fn tensors(config: &Config) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
     let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-    let head =
-        (!config.tie_word_embeddings).then(|| ("lm_head.weight".to_owned(), vec![vocab, hidden]));
+    let head = (!config.tie_word_embeddings).then(|| ("lm_head.weight".to_owned(), vec![vocab, hidden]));
     let outside = [("model.embed_tokens.weight".to_owned(), vec![vocab, hidden])];
     let norm = [("model.norm.weight".to_owned(), vec![hidden])];
     let layers = (0..config.num_hidden_layers).flat_map(|layer| layer_tensors(config, layer));
@@ -48,18 +47,13 @@ fn layer_tensors(config: &Config, layer: usize) -> Vec<(String, Vec<usize>)> {
             ("self_attn.v_proj.bias", vec![keys]),
         ]);
     }
-    tensors
-        .into_iter()
-        .map(|(name, shape)| (format!("model.layers.{layer}.{name}"), shape))
-        .collect()
+    tensors.into_iter().map(|(name, shape)| (format!("model.layers.{layer}.{name}"), shape)).collect()
 }
 
 /// The weight next to a q, k or v bias that a model without biases does not store: `….q_proj.bias` -> `….q_proj.weight`.
 pub(crate) fn weight_of_implied_bias(config: &Config, name: &str) -> Option<String> {
     let module = name.strip_suffix(".bias").filter(|_| !config.attention_bias)?;
-    let is_biased = [".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj"]
-        .iter()
-        .any(|m| module.ends_with(m));
+    let is_biased = [".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj"].iter().any(|m| module.ends_with(m));
     is_biased.then(|| format!("{module}.weight"))
 }
 
@@ -96,6 +90,5 @@ pub(crate) fn check(config: &Config, weights: &impl TensorShapes) -> Result<()> 
 
 /// Tensors that old exporters write although nothing reads them.
 fn is_harmless(config: &Config, name: &str) -> bool {
-    name.ends_with(".rotary_emb.inv_freq")
-        || (config.tie_word_embeddings && name.starts_with("lm_head."))
+    name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name.starts_with("lm_head."))
 }

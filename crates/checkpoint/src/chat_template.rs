@@ -45,17 +45,14 @@ impl ChatTemplate {
     pub fn new(file: &Path, source: &str, special_tokens: Vec<(String, String)>) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_syntax(trimmed_blocks().map_err(|error| fault(file, &error))?);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_formatter(python_text::format);
         environment.add_filter("tojson", python_text::tojson);
         environment.add_filter("string", python_text::str);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.set_fuel(Some(FUEL));
-        environment
-            .add_template_owned(NAME, without_generation_tags(source))
-            .map_err(|error| fault(file, &error))?;
+        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(|error| fault(file, &error))?;
         Ok(Self { file: file.to_owned(), environment, special_tokens })
     }
 
@@ -82,24 +79,14 @@ impl ChatTemplate {
         self.render_with(&Value::from(Serde(messages)), &tools, add_generation_prompt)
     }
 
-    fn render_with(
-        &self,
-        messages: &Value,
-        tools: &Value,
-        add_generation_prompt: bool,
-    ) -> Result<String> {
+    fn render_with(&self, messages: &Value, tools: &Value, add_generation_prompt: bool) -> Result<String> {
         let mut context: BTreeMap<&str, Value> = BTreeMap::new();
-        context.extend(
-            self.special_tokens
-                .iter()
-                .map(|(name, text)| (name.as_str(), Value::from(text.as_str()))),
-        );
+        context.extend(self.special_tokens.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str()))));
         context.insert("messages", messages.clone());
         context.insert("tools", tools.clone());
         context.insert("documents", Value::from(()));
         context.insert("add_generation_prompt", Value::from(add_generation_prompt));
-        let template =
-            self.environment.get_template(NAME).map_err(|error| fault(&self.file, &error))?;
+        let template = self.environment.get_template(NAME).map_err(|error| fault(&self.file, &error))?;
         template.render(Value::from(context)).map_err(|error| fault(&self.file, &error))
     }
 }
@@ -109,14 +96,12 @@ fn trimmed_blocks() -> Result<SyntaxConfig, minijinja::Error> {
 }
 
 /// Steps that a rendering may take: far more than any conversation needs, and an end for a template that loops.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 10_000_000;
 
 fn fault(file: &Path, error: &minijinja::Error) -> Error {
     // raise_exception's text is the template author's explanation and stands alone.
     let problem = match (error.kind(), error.detail()) {
-        (ErrorKind::InvalidOperation, Some(detail)) if detail.starts_with(RAISED) => {
-            detail[RAISED.len()..].to_owned()
-        }
+        (ErrorKind::InvalidOperation, Some(detail)) if detail.starts_with(RAISED) => detail[RAISED.len()..].to_owned(),
         _ => error.to_string(),
     };
     Error::ChatTemplate { file: file.to_owned(), problem }
@@ -131,9 +116,8 @@ fn raise_exception(message: &Value) -> Result<Value, minijinja::Error> {
 /// The local time in C's strftime notation, as Python's `datetime.now().strftime`.
 fn strftime_now(format: &str, kwargs: Kwargs) -> Result<String, minijinja::Error> {
     kwargs.assert_all_used()?;
-    jiff::fmt::strtime::format(format, &jiff::Zoned::now()).map_err(|error| {
-        minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}"))
-    })
+    jiff::fmt::strtime::format(format, &jiff::Zoned::now())
+        .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
 }
 
 /// `{% generation %}` marks what the assistant wrote, for training. It prints its body, as a block that is always entered.
@@ -148,11 +132,7 @@ fn without_generation_tags(source: &str) -> String {
             break;
         };
         let (tag, after) = tag.split_at(end);
-        result.push_str(&match tag
-            .trim_start_matches(['{', '%', '-', '+'])
-            .trim_end_matches('-')
-            .trim()
-        {
+        result.push_str(&match tag.trim_start_matches(['{', '%', '-', '+']).trim_end_matches('-').trim() {
             "generation" => tag.replacen("generation", "if true", 1),
             "endgeneration" => tag.replacen("endgeneration", "endif", 1),
             _ => tag.to_owned(),

@@ -89,8 +89,7 @@ impl Checkpoint {
     /// Whether [`Checkpoint::tensor`] has this tensor, stored or implied.
     pub fn has(&self, name: &str) -> bool {
         let stored = |name: &str| matches!(self.shapes().shape(name), Ok(Some(_)));
-        stored(name)
-            || weight_of_implied_bias(&self.config, name).is_some_and(|weight| stored(&weight))
+        stored(name) || weight_of_implied_bias(&self.config, name).is_some_and(|weight| stored(&weight))
     }
 
     /// A tensor by its Hugging Face name, such as `model.layers.0.self_attn.q_proj.weight`, as an array of `shape`.
@@ -106,16 +105,11 @@ impl Checkpoint {
         if let Some(dtype) = dtype
             && !matches!(dtype, Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16)
         {
-            return Err(fault(format!(
-                "was asked for as {dtype:?}; weights can be Float32, Float16 or Bfloat16"
-            )));
+            return Err(fault(format!("was asked for as {dtype:?}; weights can be Float32, Float16 or Bfloat16")));
         }
         let (tensor, element) = self.read(name)?;
         if tensor.shape != shape {
-            return Err(fault(format!(
-                "has shape {:?}, but {shape:?} was asked for",
-                tensor.shape
-            )));
+            return Err(fault(format!("has shape {:?}, but {shape:?} was asked for", tensor.shape)));
         }
         to_array(name, &tensor, dtype.unwrap_or(element.dtype()))
     }
@@ -145,14 +139,10 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let vocab_size = Some(self.config.vocab_size);
         match &self.weights {
-            Weights::Folder(_) => {
-                Tokenizer::from_file(&self.path.join(hf_text::TOKENIZER), vocab_size)
+            Weights::Folder(_) => Tokenizer::from_file(&self.path.join(hf_text::TOKENIZER), vocab_size),
+            Weights::Gguf(gguf) => {
+                Tokenizer::from_json(gguf.path(), &gguf.tokenizer()?.tokenizer_json.to_string(), vocab_size)
             }
-            Weights::Gguf(gguf) => Tokenizer::from_json(
-                gguf.path(),
-                &gguf.tokenizer()?.tokenizer_json.to_string(),
-                vocab_size,
-            ),
         }
     }
 
@@ -163,25 +153,16 @@ impl Checkpoint {
     pub fn chat_template(&self) -> Result<ChatTemplate> {
         let none = || Error::ChatTemplate {
             file: self.path.clone(),
-            problem: "the model has none: it continues texts, and was not made for chats"
-                .to_owned(),
+            problem: "the model has none: it continues texts, and was not made for chats".to_owned(),
         };
         match &self.weights {
             Weights::Folder(_) => {
                 let template = hf_text::chat_template(&self.path)?.ok_or_else(none)?;
-                ChatTemplate::new(
-                    &template.file,
-                    &template.source,
-                    hf_text::special_tokens(&self.path)?,
-                )
+                ChatTemplate::new(&template.file, &template.source, hf_text::special_tokens(&self.path)?)
             }
             Weights::Gguf(gguf) => {
                 let text = gguf.tokenizer()?;
-                ChatTemplate::new(
-                    gguf.path(),
-                    &text.chat_template.ok_or_else(none)?,
-                    text.special_tokens,
-                )
+                ChatTemplate::new(gguf.path(), &text.chat_template.ok_or_else(none)?, text.special_tokens)
             }
         }
     }

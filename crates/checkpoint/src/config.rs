@@ -52,17 +52,11 @@ impl Config {
             ("num_key_value_heads", self.num_key_value_heads),
             ("head_dim", self.head_dim),
             ("max_position_embeddings", self.max_position_embeddings),
-            (
-                "num_attention_heads * head_dim",
-                self.num_attention_heads.saturating_mul(self.head_dim),
-            ),
+            ("num_attention_heads * head_dim", self.num_attention_heads.saturating_mul(self.head_dim)),
         ];
         for (name, size) in sizes {
             if size == 0 || i32::try_from(size).is_err() {
-                return Err(Error::malformed(
-                    file,
-                    format!("{name} is {size}, outside 1..=2147483647"),
-                ));
+                return Err(Error::malformed(file, format!("{name} is {size}, outside 1..=2147483647")));
             }
         }
         let problem = if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
@@ -76,11 +70,8 @@ impl Config {
             format!("rms_norm_eps is {}, not a finite number from 0 on", self.rms_norm_eps)
         } else if !(self.rope_theta > 0.0 && self.rope_theta.is_finite()) {
             format!("rope_theta is {}, not a finite positive number", self.rope_theta)
-        } else if let Some(id) = self
-            .eos_token_ids
-            .iter()
-            .chain(&self.bos_token_id)
-            .find(|&&id| id as usize >= self.vocab_size)
+        } else if let Some(id) =
+            self.eos_token_ids.iter().chain(&self.bos_token_id).find(|&&id| id as usize >= self.vocab_size)
         {
             format!("special token id {id} is not below vocab_size {}", self.vocab_size)
         } else {

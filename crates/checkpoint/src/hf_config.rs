@@ -25,19 +25,15 @@ const NEUTRAL: &[(&str, &[Value])] = &[
 
 /// Reads the model's shape. `eos_token_ids` has only what this file says.
 pub(crate) fn from_json(file: &Path, json: &Value) -> Result<Config> {
-    let fields = Fields {
-        file,
-        map: json.as_object().ok_or_else(|| Error::malformed(file, "is not a JSON object"))?,
-    };
+    let fields = Fields { file, map: json.as_object().ok_or_else(|| Error::malformed(file, "is not a JSON object"))? };
     let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
     let attention_bias = match model_type {
         "qwen2" => true,
         "llama" => false,
         other => {
-            return Err(fields.refuse(
-                &format!("model_type `{other}`"),
-                "this engine runs `qwen2`, and `llama` without biases",
-            ));
+            return Err(
+                fields.refuse(&format!("model_type `{other}`"), "this engine runs `qwen2`, and `llama` without biases")
+            );
         }
     };
     refuse_unsupported(&fields, attention_bias)?;
@@ -92,9 +88,8 @@ pub(crate) fn token_ids(file: &Path, name: &str, value: &Value) -> Result<Vec<u3
         single => std::slice::from_ref(single),
     };
     let ids = values.iter().map(|value| value.as_u64().and_then(|id| u32::try_from(id).ok()));
-    ids.collect::<Option<_>>().ok_or_else(|| {
-        Error::malformed(file, format!("{name} is {value}, not a token id or a list of them"))
-    })
+    ids.collect::<Option<_>>()
+        .ok_or_else(|| Error::malformed(file, format!("{name} is {value}, not a token id or a list of them")))
 }
 
 /// The base of the rotary frequencies: `rope_theta`, or inside `rope_parameters` as transformers 5 writes it.
@@ -102,9 +97,8 @@ fn rope_theta(fields: &Fields) -> Result<f32> {
     const TRANSFORMERS_DEFAULT: f32 = 10_000.0;
     for name in ["rope_parameters", "rope_scaling"] {
         let Some(object) = fields.map.get(name).filter(|value| !value.is_null()) else { continue };
-        let map = object
-            .as_object()
-            .ok_or_else(|| Error::malformed(fields.file, format!("{name} is not an object")))?;
+        let map =
+            object.as_object().ok_or_else(|| Error::malformed(fields.file, format!("{name} is not an object")))?;
         let rope = Fields { file: fields.file, map };
         let kind = match rope.text("rope_type")? {
             Some(kind) => kind,
@@ -112,18 +106,12 @@ fn rope_theta(fields: &Fields) -> Result<f32> {
         };
         let partial = rope.number("partial_rotary_factor")?.unwrap_or(1.0);
         if kind != "default" || partial != 1.0 || map.contains_key("factor") {
-            return Err(fields.refuse(
-                &format!("{name} = {object}"),
-                "only the default rotary embedding is supported",
-            ));
+            return Err(fields.refuse(&format!("{name} = {object}"), "only the default rotary embedding is supported"));
         }
         if let Some(theta) = rope.number("rope_theta")? {
             let outer = fields.number("rope_theta")?;
             if outer.is_some_and(|outer| outer != theta) {
-                return Err(Error::malformed(
-                    fields.file,
-                    format!("rope_theta contradicts {name} = {object}"),
-                ));
+                return Err(Error::malformed(fields.file, format!("rope_theta contradicts {name} = {object}")));
             }
             return Ok(theta);
         }
@@ -133,38 +121,25 @@ fn rope_theta(fields: &Fields) -> Result<f32> {
 
 fn refuse_unsupported(fields: &Fields, is_qwen2: bool) -> Result<()> {
     for (name, neutral) in NEUTRAL {
-        if let Some(value) =
-            fields.map.get(*name).filter(|value| !value.is_null() && !neutral.contains(value))
-        {
-            return Err(fields
-                .refuse(&format!("{name} = {value}"), "the engine would compute something else"));
+        if let Some(value) = fields.map.get(*name).filter(|value| !value.is_null() && !neutral.contains(value)) {
+            return Err(fields.refuse(&format!("{name} = {value}"), "the engine would compute something else"));
         }
     }
-    if let Some(activation) = fields.text("hidden_act")?.filter(|&activation| activation != "silu")
-    {
-        return Err(
-            fields.refuse(&format!("hidden_act `{activation}`"), "only `silu` is supported")
-        );
+    if let Some(activation) = fields.text("hidden_act")?.filter(|&activation| activation != "silu") {
+        return Err(fields.refuse(&format!("hidden_act `{activation}`"), "only `silu` is supported"));
     }
     if fields.flag("attention_bias")?.is_some_and(|bias| bias != is_qwen2) {
-        let expected = if is_qwen2 {
-            "qwen2 has q, k and v biases"
-        } else {
-            "llama is supported without biases"
-        };
+        let expected = if is_qwen2 { "qwen2 has q, k and v biases" } else { "llama is supported without biases" };
         return Err(fields.refuse(&format!("attention_bias = {}", !is_qwen2), expected));
     }
     // Qwen2 lists a window that is off unless use_sliding_window says otherwise; llama has no such switch.
     if !is_qwen2 && fields.map.get("sliding_window").is_some_and(|window| !window.is_null()) {
-        return Err(
-            fields.refuse("sliding_window", "every layer must attend to the whole sequence")
-        );
+        return Err(fields.refuse("sliding_window", "every layer must attend to the whole sequence"));
     }
     if let Some(layers) = fields.map.get("layer_types").and_then(Value::as_array)
         && let Some(other) = layers.iter().find(|&layer| layer != "full_attention")
     {
-        return Err(fields
-            .refuse(&format!("layer_types with {other}"), "every layer must be `full_attention`"));
+        return Err(fields.refuse(&format!("layer_types with {other}"), "every layer must be `full_attention`"));
     }
     if fields.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
         return Err(fields.refuse("partial_rotary_factor", "heads must be rotated whole"));
@@ -173,10 +148,7 @@ fn refuse_unsupported(fields: &Fields, is_qwen2: bool) -> Result<()> {
         if let Some(dtype) = fields.text(name)?
             && !["float32", "float16", "bfloat16"].contains(&dtype)
         {
-            return Err(fields.refuse(
-                &format!("{name} `{dtype}`"),
-                "weights must be float32, float16 or bfloat16",
-            ));
+            return Err(fields.refuse(&format!("{name} `{dtype}`"), "weights must be float32, float16 or bfloat16"));
         }
     }
     Ok(())
@@ -198,24 +170,17 @@ impl<'a> Fields<'a> {
     }
 
     /// A field converted by `convert`; `None` where it is absent or `null`.
-    fn field<T>(
-        &self,
-        name: &str,
-        kind: &str,
-        convert: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>> {
+    fn field<T>(&self, name: &str, kind: &str, convert: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
         match self.map.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => convert(value).map(Some).ok_or_else(|| {
-                Error::malformed(self.file, format!("{name} is {value}, not {kind}"))
-            }),
+            Some(value) => convert(value)
+                .map(Some)
+                .ok_or_else(|| Error::malformed(self.file, format!("{name} is {value}, not {kind}"))),
         }
     }
 
     fn optional_size(&self, name: &str) -> Result<Option<usize>> {
-        self.field(name, "a size", |value| {
-            value.as_u64().and_then(|size| usize::try_from(size).ok())
-        })
+        self.field(name, "a size", |value| value.as_u64().and_then(|size| usize::try_from(size).ok()))
     }
 
     fn size(&self, name: &str) -> Result<usize> {

@@ -38,16 +38,10 @@ pub(crate) fn chat_template(folder: &Path) -> Result<Option<TemplateSource>> {
             let default = templates.iter().find(|template| template["name"] == "default");
             match default.and_then(|template| template["template"].as_str()) {
                 Some(source) => Ok(Some(TemplateSource { source: source.to_owned(), file })),
-                None => Err(Error::malformed(
-                    &file,
-                    "chat_template is a list without an entry named `default`",
-                )),
+                None => Err(Error::malformed(&file, "chat_template is a list without an entry named `default`")),
             }
         }
-        other => Err(Error::malformed(
-            &file,
-            format!("chat_template is {other}, neither a text nor a list"),
-        )),
+        other => Err(Error::malformed(&file, format!("chat_template is {other}, neither a text nor a list"))),
     }
 }
 
@@ -56,15 +50,7 @@ pub(crate) fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut tokens: Vec<(String, String)> = Vec::new();
     for file in [TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP] {
         let json = read_json_if_present(&folder.join(file))?.unwrap_or_default();
-        for name in [
-            "bos_token",
-            "eos_token",
-            "unk_token",
-            "sep_token",
-            "pad_token",
-            "cls_token",
-            "mask_token",
-        ] {
+        for name in ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"] {
             let text = json[name].as_str().or_else(|| json[name]["content"].as_str());
             if let Some(text) = text.filter(|_| tokens.iter().all(|(known, _)| known != name)) {
                 tokens.push((name.to_owned(), text.to_owned()));
@@ -97,9 +83,7 @@ pub(crate) fn tokenizer_eos(folder: &Path) -> Result<Option<u32>> {
     }
     let file = folder.join(TOKENIZER);
     let tokens = special_tokens(folder)?;
-    let Some((_, eos)) =
-        tokens.iter().find(|(name, _)| name == "eos_token").filter(|_| file.is_file())
-    else {
+    let Some((_, eos)) = tokens.iter().find(|(name, _)| name == "eos_token").filter(|_| file.is_file()) else {
         return Ok(None);
     };
     let added: AddedTokens = serde_json::from_str(&read_text(&file)?)

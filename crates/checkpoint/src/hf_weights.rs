@@ -24,23 +24,15 @@ impl HfWeights {
     fn quantized_layer<'n>(&self, name: &'n str) -> Result<Option<(&'n str, QuantizationParams)>> {
         let Some(layer) = name.strip_suffix(".weight") else { return Ok(None) };
         let has_scales = self.shards.file(&format!("{layer}.scales")).is_some();
-        let is_packed = matches!(
-            self.shards.file(name).and_then(|file| file.element(name)),
-            Some(Ok(ElementType::U32))
-        );
+        let is_packed =
+            matches!(self.shards.file(name).and_then(|file| file.element(name)), Some(Ok(ElementType::U32)));
         let params = self.quantization.as_ref().and_then(|quantization| quantization.params(layer));
         match (has_scales, is_packed, params) {
             (true, true, Some(params)) => Ok(Some((layer, params))),
             (false, false, _) => Ok(None),
-            (_, _, None) => {
-                Err(self.fault(name, "is quantized, but config.json has no `quantization` for it"))
-            }
-            (true, false, _) => {
-                Err(self.fault(name, "has scales beside it, but is not packed in U32"))
-            }
-            (false, true, _) => {
-                Err(self.fault(name, "is packed in U32, but has no scales beside it"))
-            }
+            (_, _, None) => Err(self.fault(name, "is quantized, but config.json has no `quantization` for it")),
+            (true, false, _) => Err(self.fault(name, "has scales beside it, but is not packed in U32")),
+            (false, true, _) => Err(self.fault(name, "is packed in U32, but has no scales beside it")),
         }
     }
 
@@ -109,9 +101,7 @@ impl TensorShapes for HfWeights {
         };
         let [scales, biases] = ["scales", "biases"].map(|part| format!("{layer}.{part}"));
         let shape_of = |part: &str| {
-            self.shards
-                .shape(part)
-                .ok_or_else(|| self.fault(part, format!("is missing, but `{name}` is quantized")))
+            self.shards.shape(part).ok_or_else(|| self.fault(part, format!("is missing, but `{name}` is quantized")))
         };
         let (scales, biases) = (shape_of(&scales)?, shape_of(&biases)?);
         let unpacked = unpacked_shape(params, stored, scales, biases).ok_or_else(|| {

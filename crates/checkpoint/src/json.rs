@@ -13,10 +13,7 @@ const MAX_BYTES: u64 = 256 << 20;
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let len = std::fs::metadata(path).map_err(|source| Error::io(path, source))?.len();
     if len > MAX_BYTES {
-        return Err(Error::malformed(
-            path,
-            format!("has {len} bytes; at most {MAX_BYTES} are expected here"),
-        ));
+        return Err(Error::malformed(path, format!("has {len} bytes; at most {MAX_BYTES} are expected here")));
     }
     std::fs::read_to_string(path).map_err(|source| Error::io(path, source))
 }

@@ -61,9 +61,7 @@ impl MlxQuantization {
         let mut overrides = BTreeMap::new();
         for (layer, value) in quantization.as_object().into_iter().flatten() {
             match value {
-                Value::Object(_) => {
-                    overrides.insert(layer.clone(), Some(params(file, layer, value)?))
-                }
+                Value::Object(_) => overrides.insert(layer.clone(), Some(params(file, layer, value)?)),
                 Value::Bool(false) => overrides.insert(layer.clone(), None),
                 _ => None,
             };
@@ -86,9 +84,7 @@ fn params(file: &Path, what: &str, value: &Value) -> Result<QuantizationParams> 
         }
         _ => Err(Error::unsupported(
             file,
-            format!(
-                "{what} = {value} is not supported: mode must be affine, group_size 32, 64 or 128, bits 4 or 8"
-            ),
+            format!("{what} = {value} is not supported: mode must be affine, group_size 32, 64 or 128, bits 4 or 8"),
         )),
     }
 }
@@ -125,13 +121,9 @@ impl PackedTensor<'_> {
         let words_per_group = group_size / self.params.per_word();
         let words = self.packed.to_u32();
         let mut weights = Vec::with_capacity(words.len() * self.params.per_word());
-        for (group, (scale, bias)) in
-            words.chunks_exact(words_per_group).zip(scales.iter().zip(&biases))
-        {
+        for (group, (scale, bias)) in words.chunks_exact(words_per_group).zip(scales.iter().zip(&biases)) {
             for word in group {
-                weights.extend(
-                    (0..32).step_by(bits).map(|shift| scale * (word >> shift & mask) as f32 + bias),
-                );
+                weights.extend((0..32).step_by(bits).map(|shift| scale * (word >> shift & mask) as f32 + bias));
             }
         }
         let columns = self.packed.shape[1] * self.params.per_word();

@@ -1,14 +1,12 @@
 //! Values as Python would write them: chat templates were written for Python, and models were trained on what it printed.
+//!
+//! One difference remains: a tuple, such as an item of a dictionary, prints as a list. Templates unpack them instead.
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{ErrorKind, Output, State};
 
 /// Prints a value as `{{ value }}` does in Python's Jinja: `None`, `True`, and `repr` inside lists and dictionaries.
-pub(crate) fn format(
-    out: &mut Output,
-    _state: &mut State,
-    value: &Value,
-) -> Result<(), minijinja::Error> {
+pub(crate) fn format(out: &mut Output, _state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
     out.write_str(&str(value))?;
     Ok(())
 }
@@ -29,8 +27,7 @@ fn repr(value: &Value) -> String {
         ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_owned(),
         ValueKind::String => quote(value.as_str().unwrap_or_default()),
         ValueKind::Seq | ValueKind::Iterable => {
-            let items: Vec<_> =
-                value.try_iter().into_iter().flatten().map(|item| repr(&item)).collect();
+            let items: Vec<_> = value.try_iter().into_iter().flatten().map(|item| repr(&item)).collect();
             format!("[{}]", items.join(", "))
         }
         ValueKind::Map => {
@@ -75,21 +72,11 @@ pub(crate) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, minijinja:
     let item_separator = if indent.is_some() { "," } else { ", " }.to_owned();
     let separators = separators.unwrap_or_else(|| vec![item_separator, ": ".to_owned()]);
     let Ok([item_separator, key_separator]) = <[String; 2]>::try_from(separators) else {
-        return Err(minijinja::Error::new(
-            ErrorKind::InvalidOperation,
-            "tojson: separators must be a pair",
-        ));
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "tojson: separators must be a pair"));
     };
     let json: serde_json::Value = serde_json::to_value(value)
         .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    let mut writer = JsonWriter {
-        out: String::new(),
-        ensure_ascii,
-        sort_keys,
-        indent,
-        item_separator,
-        key_separator,
-    };
+    let mut writer = JsonWriter { out: String::new(), ensure_ascii, sort_keys, indent, item_separator, key_separator };
     writer.value(&json, 1);
     Ok(writer.out)
 }
@@ -127,14 +114,7 @@ impl JsonWriter {
         }
     }
 
-    fn items<T>(
-        &mut self,
-        depth: usize,
-        open: char,
-        close: char,
-        items: &[T],
-        write: impl Fn(&mut Self, &T),
-    ) {
+    fn items<T>(&mut self, depth: usize, open: char, close: char, items: &[T], write: impl Fn(&mut Self, &T)) {
         self.out.push(open);
         for (i, item) in items.iter().enumerate() {
             if i > 0 {

@@ -32,10 +32,7 @@ impl SafetensorsFile {
         let map = map_file(path)?;
         let header = check_header(&map).map_err(|fault| fault.at(path))?;
         let (header_len, metadata) = SafeTensors::read_metadata(&map).map_err(|error| {
-            Error::malformed(
-                path,
-                format!("its safetensors header of {} tensors is invalid: {error}", header.len()),
-            )
+            Error::malformed(path, format!("its safetensors header of {} tensors is invalid: {error}", header.len()))
         })?;
         Ok(Self { path: path.to_owned(), map, metadata, data_start: LENGTH_BYTES + header_len })
     }
@@ -115,9 +112,7 @@ impl HeaderFault {
 fn check_header(bytes: &[u8]) -> Result<BTreeMap<String, serde_json::Value>, HeaderFault> {
     let file_len = bytes.len();
     let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else {
-        return Err(HeaderFault::File(format!(
-            "is {file_len} bytes long, too short for a safetensors file"
-        )));
+        return Err(HeaderFault::File(format!("is {file_len} bytes long, too short for a safetensors file")));
     };
     let header_len = u64::from_le_bytes(*length);
     let available = (file_len - LENGTH_BYTES) as u64;
@@ -127,10 +122,8 @@ fn check_header(bytes: &[u8]) -> Result<BTreeMap<String, serde_json::Value>, Hea
         )));
     }
     let (header, data) = bytes[LENGTH_BYTES..].split_at(header_len as usize);
-    let mut header: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(header).map_err(|error| {
-            HeaderFault::File(format!("its safetensors header is not valid JSON: {error}"))
-        })?;
+    let mut header: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)
+        .map_err(|error| HeaderFault::File(format!("its safetensors header is not valid JSON: {error}")))?;
     header.remove("__metadata__");
     for (name, info) in &header {
         let fault = |problem: String| HeaderFault::Tensor(name.clone(), problem);
@@ -139,17 +132,12 @@ fn check_header(bytes: &[u8]) -> Result<BTreeMap<String, serde_json::Value>, Hea
             return Err(fault(format!("unknown dtype {dtype}")));
         }
         let dimensions = info["shape"].as_array().map(Vec::as_slice);
-        if dimensions.is_none_or(|dimensions| {
-            dimensions.iter().any(|dimension| dimension.as_u64().is_none())
-        }) {
+        if dimensions.is_none_or(|dimensions| dimensions.iter().any(|dimension| dimension.as_u64().is_none())) {
             return Err(fault(format!("its shape {} is not a list of sizes", info["shape"])));
         }
         let (begin, end) = (info["data_offsets"][0].as_u64(), info["data_offsets"][1].as_u64());
         let (Some(begin), Some(end)) = (begin, end) else {
-            return Err(fault(format!(
-                "its data_offsets {} are not a pair of sizes",
-                info["data_offsets"]
-            )));
+            return Err(fault(format!("its data_offsets {} are not a pair of sizes", info["data_offsets"])));
         };
         if begin > end || end > data.len() as u64 {
             return Err(fault(format!(

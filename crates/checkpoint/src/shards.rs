@@ -30,9 +30,7 @@ impl Shards {
         if !single.is_file() {
             return Err(Error::malformed(
                 folder,
-                format!(
-                    "holds neither {SINGLE} nor {INDEX}; other weight formats are not supported"
-                ),
+                format!("holds neither {SINGLE} nor {INDEX}; other weight formats are not supported"),
             ));
         }
         let file = SafetensorsFile::open(&single)?;
@@ -51,19 +49,11 @@ impl Shards {
         let mut positions: BTreeMap<&str, usize> = BTreeMap::new();
         for (tensor, shard) in weight_map {
             let Some(shard) = shard.as_str() else {
-                return Err(Error::tensor(
-                    index,
-                    tensor,
-                    format!("its shard {shard} is not a file name"),
-                ));
+                return Err(Error::tensor(index, tensor, format!("its shard {shard} is not a file name")));
             };
             // A name with a path in it could leave the folder.
             if Path::new(shard).file_name() != Some(shard.as_ref()) {
-                return Err(Error::tensor(
-                    index,
-                    tensor,
-                    format!("its shard `{shard}` is not a plain file name"),
-                ));
+                return Err(Error::tensor(index, tensor, format!("its shard `{shard}` is not a plain file name")));
             }
             let position = match positions.get(shard) {
                 Some(&position) => position,
@@ -73,9 +63,7 @@ impl Shards {
                         return Err(Error::tensor(
                             index,
                             tensor,
-                            format!(
-                                "its shard `{shard}` is missing from the folder; download the model again"
-                            ),
+                            format!("its shard `{shard}` is missing from the folder; download the model again"),
                         ));
                     }
                     shards.files.push(SafetensorsFile::open(&path)?);
@@ -84,22 +72,14 @@ impl Shards {
                 }
             };
             if shards.files[position].shape(tensor).is_none() {
-                return Err(Error::tensor(
-                    index,
-                    tensor,
-                    format!("the index says `{shard}`, but it is not there"),
-                ));
+                return Err(Error::tensor(index, tensor, format!("the index says `{shard}`, but it is not there")));
             }
             shards.location.insert(tensor.clone(), position);
         }
         for (position, file) in shards.files.iter().enumerate() {
             for name in file.names() {
                 if shards.location.get(&name) != Some(&position) {
-                    return Err(Error::tensor(
-                        file.path(),
-                        &name,
-                        format!("{INDEX} does not place it in this shard"),
-                    ));
+                    return Err(Error::tensor(file.path(), &name, format!("{INDEX} does not place it in this shard")));
                 }
             }
         }

@@ -26,8 +26,7 @@ impl Summary {
     ) -> Result<Self> {
         let mut storage = BTreeMap::new();
         for (name, shape) in architecture::tensors(config) {
-            *storage.entry(storage_of(&name)?).or_default() +=
-                shape.iter().map(|&size| size as u64).product::<u64>();
+            *storage.entry(storage_of(&name)?).or_default() += shape.iter().map(|&size| size as u64).product::<u64>();
         }
         let parameters = storage.values().sum();
         Ok(Self { config: config.clone(), parameters, storage, bytes_on_disk })
@@ -36,9 +35,7 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config {
-            num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, ..
-        } = self.config;
+        let Config { num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, .. } = self.config;
         let head = if self.config.tie_word_embeddings { "tied" } else { "untied" };
         write!(
             f,
@@ -52,9 +49,7 @@ impl fmt::Display for Summary {
         storage.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let parts: Vec<_> = storage
             .iter()
-            .map(|(kind, count)| {
-                format!("{kind} {:.1} %", **count as f64 / self.parameters.max(1) as f64 * 100.0)
-            })
+            .map(|(kind, count)| format!("{kind} {:.1} %", **count as f64 / self.parameters.max(1) as f64 * 100.0))
             .collect();
         write!(f, "{}; {:.0} MB on disk", parts.join(", "), self.bytes_on_disk as f64 / 1e6)
     }

@@ -31,9 +31,8 @@ impl Tokenizer {
     }
 
     pub(crate) fn from_json(file: &Path, json: &str, vocab_size: Option<usize>) -> Result<Self> {
-        let mut inner: tokenizers::Tokenizer = json
-            .parse()
-            .map_err(|error| Error::tokenizer(file, format!("cannot be read: {error}")))?;
+        let mut inner: tokenizers::Tokenizer =
+            json.parse().map_err(|error| Error::tokenizer(file, format!("cannot be read: {error}")))?;
         // Saved settings of a training run; an engine must see the whole prompt and nothing else.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::tokenizer(file, error.to_string()))?;
@@ -106,9 +105,7 @@ impl Tokenizer {
 
 /// A tokenizer may know fewer tokens than the embedding has rows, because embeddings are padded, but never more.
 fn check_fit(file: &Path, vocab: &HashMap<String, u32>, vocab_size: usize) -> Result<()> {
-    if let Some((token, id)) =
-        vocab.iter().filter(|(_, id)| **id as usize >= vocab_size).max_by_key(|(_, id)| **id)
-    {
+    if let Some((token, id)) = vocab.iter().filter(|(_, id)| **id as usize >= vocab_size).max_by_key(|(_, id)| **id) {
         return Err(Error::tokenizer(
             file,
             format!(
@@ -142,12 +139,8 @@ fn byte_of_char() -> &'static HashMap<char, u8> {
     static TABLE: OnceLock<HashMap<char, u8>> = OnceLock::new();
     TABLE.get_or_init(|| {
         let is_printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-        let printable =
-            (0..=u8::MAX).filter(|&byte| is_printable(byte)).map(|byte| (char::from(byte), byte));
-        let shifted = (0..=u8::MAX)
-            .filter(|&byte| !is_printable(byte))
-            .zip('\u{100}'..)
-            .map(|(byte, c)| (c, byte));
+        let printable = (0..=u8::MAX).filter(|&byte| is_printable(byte)).map(|byte| (char::from(byte), byte));
+        let shifted = (0..=u8::MAX).filter(|&byte| !is_printable(byte)).zip('\u{100}'..).map(|(byte, c)| (c, byte));
         printable.chain(shifted).collect()
     })
 }

@@ -59,9 +59,8 @@ pub(crate) fn from_header(file: &Path, header: &Header) -> Result<(Config, Archi
     let vocab_size = match fields.size("vocab_size")? {
         Some(vocab_size) => vocab_size,
         None => {
-            let tokens = tokens.ok_or_else(|| {
-                Error::malformed(file, "has neither a vocab_size nor tokenizer.ggml.tokens")
-            })?;
+            let tokens =
+                tokens.ok_or_else(|| Error::malformed(file, "has neither a vocab_size nor tokenizer.ggml.tokens"))?;
             tokens.len as usize
         }
     };
@@ -124,10 +123,7 @@ impl Fields<'_> {
     }
 
     fn refuse(&self, name: &str, value: &str) -> Error {
-        Error::unsupported(
-            self.file,
-            format!("metadata `{}.{name}` = {value} is not supported", self.prefix),
-        )
+        Error::unsupported(self.file, format!("metadata `{}.{name}` = {value} is not supported", self.prefix))
     }
 
     fn wrong_type(&self, name: &str, kind: &str) -> Error {
@@ -146,9 +142,6 @@ impl Fields<'_> {
 
     fn number(&self, name: &str) -> Result<Option<f32>> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        value
-            .as_f64()
-            .map(|number| Some(number as f32))
-            .ok_or_else(|| self.wrong_type(name, "a number"))
+        value.as_f64().map(|number| Some(number as f32)).ok_or_else(|| self.wrong_type(name, "a number"))
     }
 }

@@ -28,10 +28,7 @@ impl<'a> Cursor<'a> {
             .and_then(|len| self.position.checked_add(len))
             .and_then(|end| self.bytes.get(self.position..end));
         let Some(taken) = taken else {
-            return Err(format!(
-                "{len} bytes are announced at byte {}, but {remaining} follow",
-                self.position
-            ));
+            return Err(format!("{len} bytes are announced at byte {}, but {remaining} follow", self.position));
         };
         self.position += taken.len();
         Ok(taken)
@@ -63,7 +60,6 @@ impl<'a> Cursor<'a> {
     pub(crate) fn string(&mut self) -> Result<&'a str, String> {
         let start = self.position;
         let len = self.u64()?;
-        std::str::from_utf8(self.take(len)?)
-            .map_err(|_| format!("the string at byte {start} is not UTF-8"))
+        std::str::from_utf8(self.take(len)?).map_err(|_| format!("the string at byte {start} is not UTF-8"))
     }
 }

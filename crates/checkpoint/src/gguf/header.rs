@@ -51,11 +51,7 @@ impl<'a> Header<'a> {
         }
         let version = cursor.u32()?;
         if !(2..=3).contains(&version) {
-            let hint = if version.swap_bytes() <= 3 {
-                "a big-endian file"
-            } else {
-                "only 2 and 3 are supported"
-            };
+            let hint = if version.swap_bytes() <= 3 { "a big-endian file" } else { "only 2 and 3 are supported" };
             return Err(format!("has GGUF version {version}: {hint}").into());
         }
         let tensor_count = cursor.u64()?;
@@ -73,17 +69,11 @@ impl<'a> Header<'a> {
     }
 }
 
-fn read_metadata<'a>(
-    cursor: &mut Cursor<'a>,
-    count: u64,
-) -> Result<BTreeMap<&'a str, Value<'a>>, String> {
+fn read_metadata<'a>(cursor: &mut Cursor<'a>, count: u64) -> Result<BTreeMap<&'a str, Value<'a>>, String> {
     let mut metadata = BTreeMap::new();
     for index in 0..count {
-        let key = cursor
-            .string()
-            .map_err(|problem| format!("metadata key {index} of {count}: {problem}"))?;
-        let value =
-            Value::read(cursor).map_err(|problem| format!("metadata `{key}`: {problem}"))?;
+        let key = cursor.string().map_err(|problem| format!("metadata key {index} of {count}: {problem}"))?;
+        let value = Value::read(cursor).map_err(|problem| format!("metadata `{key}`: {problem}"))?;
         if metadata.insert(key, value).is_some() {
             return Err(format!("metadata `{key}` occurs twice"));
         }
@@ -107,8 +97,7 @@ fn read_tensors<'a>(
 ) -> Result<BTreeMap<&'a str, TensorInfo>, HeaderFault> {
     let mut entries = BTreeMap::new();
     for index in 0..count {
-        let name =
-            cursor.string().map_err(|problem| format!("tensor {index} of {count}: {problem}"))?;
+        let name = cursor.string().map_err(|problem| format!("tensor {index} of {count}: {problem}"))?;
         let in_tensor = |problem: String| HeaderFault { tensor: Some(name.to_owned()), problem };
         let entry = read_entry(cursor).map_err(in_tensor)?;
         if entries.insert(name, entry).is_some() {
@@ -121,9 +110,7 @@ fn read_tensors<'a>(
         let in_tensor = |problem: String| HeaderFault { tensor: Some(name.to_owned()), problem };
         let Entry { shape, block_type, offset, len } = entry;
         if !offset.is_multiple_of(alignment) {
-            return Err(in_tensor(format!(
-                "its offset {offset} is not a multiple of the alignment {alignment}"
-            )));
+            return Err(in_tensor(format!("its offset {offset} is not a multiple of the alignment {alignment}")));
         }
         let start = data_start.checked_add(offset);
         let end = start.and_then(|start| start.checked_add(len)).filter(|&end| end <= file_len);
@@ -132,10 +119,7 @@ fn read_tensors<'a>(
                 "its {len} bytes at offset {offset} lie outside the file of {file_len} bytes: truncated or a wrong header"
             )));
         };
-        tensors.insert(
-            name,
-            TensorInfo { shape, block_type, start: start as usize, len: len as usize },
-        );
+        tensors.insert(name, TensorInfo { shape, block_type, start: start as usize, len: len as usize });
     }
     refuse_overlaps(&tensors)?;
     Ok(tensors)
@@ -153,15 +137,10 @@ fn read_entry(cursor: &mut Cursor) -> Result<Entry, String> {
     let row_len = sizes[0];
     let (block_len, block_bytes) = (block_type.block_len() as u64, block_type.block_bytes() as u64);
     if !row_len.is_multiple_of(block_len) {
-        return Err(format!(
-            "has rows of {row_len}, not a multiple of {block_len} as {block_type:?} demands"
-        ));
+        return Err(format!("has rows of {row_len}, not a multiple of {block_len} as {block_type:?} demands"));
     }
     let too_large = || format!("has a size that overflows: {sizes:?}");
-    let elements = sizes
-        .iter()
-        .try_fold(1u64, |product, &size| product.checked_mul(size))
-        .ok_or_else(too_large)?;
+    let elements = sizes.iter().try_fold(1u64, |product, &size| product.checked_mul(size)).ok_or_else(too_large)?;
     let len = (elements / block_len).checked_mul(block_bytes).ok_or_else(too_large)?;
     let shape = sizes.iter().rev().map(|&size| usize::try_from(size).ok()).collect::<Option<_>>();
     Ok(Entry { shape: shape.ok_or_else(too_large)?, block_type, offset, len })

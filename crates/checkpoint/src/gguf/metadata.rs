@@ -109,11 +109,7 @@ impl<'a> Value<'a> {
     }
 }
 
-fn read_value<'a>(
-    cursor: &mut Cursor<'a>,
-    value_type: ValueType,
-    depth: usize,
-) -> Result<Value<'a>, String> {
+fn read_value<'a>(cursor: &mut Cursor<'a>, value_type: ValueType, depth: usize) -> Result<Value<'a>, String> {
     Ok(match value_type {
         ValueType::U8 => Value::Unsigned(cursor.u8()?.into()),
         ValueType::I8 => Value::Signed((cursor.u8()? as i8).into()),
@@ -143,10 +139,7 @@ fn read_array<'a>(cursor: &mut Cursor<'a>, depth: usize) -> Result<ArrayValue<'a
     let len = cursor.u64()?;
     // A lying length is reported as such, and not as the string or number at which the file happens to end.
     if len > cursor.remaining() as u64 / element.min_size() {
-        return Err(format!(
-            "an array of {len} elements is announced, but {} bytes follow",
-            cursor.remaining()
-        ));
+        return Err(format!("an array of {len} elements is announced, but {} bytes follow", cursor.remaining()));
     }
     let elements = cursor.clone();
     for _ in 0..len {

@@ -44,12 +44,10 @@ impl GgufFile {
         let header = parse(path, &map)?;
         let (config, architecture) = config::from_header(path, &header)?;
         let tensors = header.tensors.iter();
-        let tensors = tensors
-            .map(|(&name, info)| (names::to_hf(name).unwrap_or(name.to_owned()), info.clone()))
-            .collect();
-        let permuted_heads = architecture
-            .permutes_rows()
-            .then_some((config.num_attention_heads, config.num_key_value_heads));
+        let tensors =
+            tensors.map(|(&name, info)| (names::to_hf(name).unwrap_or(name.to_owned()), info.clone())).collect();
+        let permuted_heads =
+            architecture.permutes_rows().then_some((config.num_attention_heads, config.num_key_value_heads));
         Ok((Self { path: path.to_owned(), map, tensors, permuted_heads }, config))
     }
 
@@ -76,14 +74,10 @@ impl GgufFile {
             BlockType::F32 | BlockType::F16 | BlockType::BF16 => {
                 HostTensor { element, shape: info.shape.clone(), bytes: Cow::Borrowed(bytes) }
             }
-            quantized => {
-                HostTensor::from_f32(blocks::dequantize(quantized, bytes), info.shape.clone())
-            }
+            quantized => HostTensor::from_f32(blocks::dequantize(quantized, bytes), info.shape.clone()),
         };
         let tensor = match self.heads_to_restore(name) {
-            Some(heads) => {
-                HostTensor { bytes: Cow::Owned(restore_row_order(&tensor, heads)), ..tensor }
-            }
+            Some(heads) => HostTensor { bytes: Cow::Owned(restore_row_order(&tensor, heads)), ..tensor },
             None => tensor,
         };
         Ok((tensor, element))

@@ -38,27 +38,15 @@ mod tests {
     #[test]
     fn known_names_are_translated() {
         assert_eq!(to_hf("token_embd.weight").as_deref(), Some("model.embed_tokens.weight"));
-        assert_eq!(
-            to_hf("blk.12.attn_k.bias").as_deref(),
-            Some("model.layers.12.self_attn.k_proj.bias")
-        );
-        assert_eq!(
-            to_hf("blk.0.ffn_norm.weight").as_deref(),
-            Some("model.layers.0.post_attention_layernorm.weight")
-        );
+        assert_eq!(to_hf("blk.12.attn_k.bias").as_deref(), Some("model.layers.12.self_attn.k_proj.bias"));
+        assert_eq!(to_hf("blk.0.ffn_norm.weight").as_deref(), Some("model.layers.0.post_attention_layernorm.weight"));
     }
 
     #[test]
     fn other_spellings_name_nothing() {
-        for name in [
-            "",
-            "blk.",
-            "blk.0",
-            "blk.03.attn_q.weight",
-            "blk.+3.attn_q.weight",
-            "blk.0.attn_q",
-            "blk.0.attn_q.scale",
-        ] {
+        for name in
+            ["", "blk.", "blk.0", "blk.03.attn_q.weight", "blk.+3.attn_q.weight", "blk.0.attn_q", "blk.0.attn_q.scale"]
+        {
             assert_eq!(to_hf(name), None, "{name}");
         }
     }

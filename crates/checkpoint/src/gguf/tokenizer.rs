@@ -79,18 +79,14 @@ impl GgufTokenizer {
         match metadata.text("tokenizer.ggml.model") {
             Some("gpt2") => {}
             Some(other) => {
-                return Err(metadata.fault(format!(
-                    "model `{other}` is not supported, only `gpt2` (byte-level BPE)"
-                )));
+                return Err(metadata.fault(format!("model `{other}` is not supported, only `gpt2` (byte-level BPE)")));
             }
             None => return Err(metadata.fault("metadata `tokenizer.ggml.model` is missing")),
         }
         let pre = metadata.text("tokenizer.ggml.pre");
         let Some(pre_tokenizer) = PreTokenizer::from_name(pre) else {
             let name = pre.unwrap_or_default();
-            return Err(metadata.fault(format!(
-                "pre-tokenizer `{name}` is not supported; gpt-2, qwen2 and smollm are"
-            )));
+            return Err(metadata.fault(format!("pre-tokenizer `{name}` is not supported; gpt-2, qwen2 and smollm are")));
         };
         let tokens = metadata.strings("tokenizer.ggml.tokens")?;
         let special_tokens = metadata.special_tokens(&tokens)?;
@@ -120,13 +116,8 @@ pub(crate) fn end_of_generation_ids(file: &Path, header: &Header) -> Result<Vec<
     {
         let types = metadata.token_types()?;
         let tokens = metadata.strings("tokenizer.ggml.tokens")?;
-        let controls =
-            tokens.iter().zip(types).enumerate().filter(|(_, (_, kind))| *kind == CONTROL);
-        ids.extend(
-            controls
-                .filter(|(_, (text, _))| END_OF_TURN_TEXTS.contains(*text))
-                .map(|(id, _)| id as u32),
-        );
+        let controls = tokens.iter().zip(types).enumerate().filter(|(_, (_, kind))| *kind == CONTROL);
+        ids.extend(controls.filter(|(_, (text, _))| END_OF_TURN_TEXTS.contains(*text)).map(|(id, _)| id as u32));
     }
     let mut seen = HashSet::new();
     ids.retain(|id| seen.insert(*id));
@@ -149,11 +140,8 @@ impl<'a> Metadata<'a> {
 
     fn strings(&self, key: &str) -> Result<Vec<&'a str>> {
         let array = self.header.metadata.get(key).and_then(Value::as_array);
-        let strings =
-            array.map(|array| array.iter().map(|value| value.as_str()).collect::<Option<Vec<_>>>());
-        strings.flatten().ok_or_else(|| {
-            self.fault(format!("metadata `{key}` is missing or not a list of strings"))
-        })
+        let strings = array.map(|array| array.iter().map(|value| value.as_str()).collect::<Option<Vec<_>>>());
+        strings.flatten().ok_or_else(|| self.fault(format!("metadata `{key}` is missing or not a list of strings")))
     }
 
     fn token_types(&self) -> Result<Vec<i64>> {
@@ -165,9 +153,7 @@ impl<'a> Metadata<'a> {
             _ => None,
         };
         let types = array.map(|array| array.iter().map(as_type).collect::<Option<Vec<_>>>());
-        types.flatten().ok_or_else(|| {
-            self.fault(format!("metadata `{key}` is missing or not a list of integers"))
-        })
+        types.flatten().ok_or_else(|| self.fault(format!("metadata `{key}` is missing or not a list of integers")))
     }
 
     /// `tokenizer.ggml.<name>_token_id`, if present.
@@ -182,11 +168,7 @@ impl<'a> Metadata<'a> {
     fn vocab(&self, tokens: &[&str]) -> Result<Map<String, Json>> {
         let types = self.token_types()?;
         if types.len() != tokens.len() {
-            return Err(self.fault(format!(
-                "has {} tokens, but {} token types",
-                tokens.len(),
-                types.len()
-            )));
+            return Err(self.fault(format!("has {} tokens, but {} token types", tokens.len(), types.len())));
         }
         let mut vocab = Map::new();
         for (id, (&token, kind)) in tokens.iter().zip(types).enumerate() {
@@ -200,12 +182,10 @@ impl<'a> Metadata<'a> {
     /// `"a b"` -> `["a", "b"]`. Spaces inside a token are written as another character, so there is exactly one.
     fn merges(&self) -> Result<Vec<[&'a str; 2]>> {
         let pair = |merge: &'a str| {
-            let split = merge.split_once(' ').filter(|(left, right)| {
-                !left.is_empty() && !right.is_empty() && !right.contains(' ')
-            });
-            split
-                .map(|(left, right)| [left, right])
-                .ok_or_else(|| self.fault(format!("merge {merge:?} is not a pair")))
+            let split = merge
+                .split_once(' ')
+                .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '));
+            split.map(|(left, right)| [left, right]).ok_or_else(|| self.fault(format!("merge {merge:?} is not a pair")))
         };
         self.strings("tokenizer.ggml.merges")?.into_iter().map(pair).collect()
     }
@@ -225,14 +205,10 @@ impl<'a> Metadata<'a> {
 
     fn special_tokens(&self, tokens: &[&str]) -> Result<Vec<(String, String)>> {
         let mut special_tokens = Vec::new();
-        for (name, key) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")]
-        {
+        for (name, key) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")] {
             if let Some(id) = self.token_id(key)? {
                 let text = tokens.get(id as usize).ok_or_else(|| {
-                    self.fault(format!(
-                        "{key}_token_id is {id}, but there are {} tokens",
-                        tokens.len()
-                    ))
+                    self.fault(format!("{key}_token_id is {id}, but there are {} tokens", tokens.len()))
                 })?;
                 special_tokens.push((format!("{name}_token"), (*text).to_owned()));
             }
@@ -245,16 +221,12 @@ impl<'a> Metadata<'a> {
         let flag = |key: &str| matches!(self.header.metadata.get(key), Some(Value::Bool(true)));
         let mut single = vec![json!({ "Sequence": { "id": "A", "type_id": 0 } })];
         let mut used = Map::new();
-        for (name, key) in
-            [("bos", "tokenizer.ggml.add_bos_token"), ("eos", "tokenizer.ggml.add_eos_token")]
-        {
+        for (name, key) in [("bos", "tokenizer.ggml.add_bos_token"), ("eos", "tokenizer.ggml.add_eos_token")] {
             if !flag(key) {
                 continue;
             }
-            let text = special_tokens
-                .iter()
-                .find(|(special, _)| *special == format!("{name}_token"))
-                .map(|(_, text)| text);
+            let text =
+                special_tokens.iter().find(|(special, _)| *special == format!("{name}_token")).map(|(_, text)| text);
             let (Some(text), Some(id)) = (text, self.token_id(name)?) else {
                 return Err(self.fault(format!("`{key}` is set, but there is no {name} token")));
             };
@@ -265,8 +237,6 @@ impl<'a> Metadata<'a> {
         if used.is_empty() {
             return Ok(Json::Null);
         }
-        Ok(
-            json!({ "type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": used }),
-        )
+        Ok(json!({ "type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": used }))
     }
 }

