@@ -135,6 +135,8 @@ fn print_task(
         Status::NotStarted => say!("\n  Nothing is written here yet, so red is what you should see."),
         Status::Needs(other) => {
             say!("\n  Its tests reached the `todo!` of task {other}: that one comes first.");
+            say!("\n  first   cargo xtask check {other}");
+            return;
         }
         Status::NoTests => say!("\n  No test is called {}*: the course's own list is wrong.", task.tests),
         _ => print_diagnosis(report, style),

@@ -78,10 +78,12 @@ pub fn run_captured(
                 if !is_stderr {
                     last_sign_of_life = Instant::now();
                 }
-                let line = String::from_utf8_lossy(&bytes);
-                let line = line.trim_end_matches(['\n', '\r']);
-                on_line(if is_stderr { Line::Stderr(line) } else { Line::Stdout(line) });
-                if is_stderr { &mut stderr } else { &mut stdout }.extend(bytes);
+                let captured = if is_stderr { &mut stderr } else { &mut stdout };
+                captured.extend(&bytes);
+                if bytes.ends_with(b"\n") {
+                    let line = last_line(captured);
+                    on_line(if is_stderr { Line::Stderr(&line) } else { Line::Stdout(&line) });
+                }
             }
             Ok(Event::Closed) => open -= 1,
             Err(RecvTimeoutError::Timeout) if silence_limit.is_some() => {
@@ -96,6 +98,13 @@ pub fn run_captured(
     }
     let status = child.wait().map_err(|e| cannot_start(command, &e))?;
     Ok(finished(Some(status), stdout, stderr, start))
+}
+
+/// The line that the text ends with; it may have come in several pieces.
+fn last_line(text: &[u8]) -> String {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let start = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    String::from_utf8_lossy(&text[start..]).trim_end().to_owned()
 }
 
 fn finished(status: Option<ExitStatus>, stdout: Vec<u8>, stderr: Vec<u8>, start: Instant) -> Finished {
@@ -163,14 +172,15 @@ mod tests {
     #[test]
     fn output_is_captured_and_seen_line_by_line() {
         let mut lines = Vec::new();
-        let finished = run_captured(&mut shell("echo a; echo b >&2; exit 3"), None, &mut |line| {
+        let script = "printf 'a '; sleep 0.1; echo a; echo b >&2; exit 3";
+        let finished = run_captured(&mut shell(script), None, &mut |line| {
             lines.push(format!("{line:?}"));
         })
         .unwrap();
         lines.sort();
-        assert_eq!(lines, ["Stderr(\"b\")", "Stdout(\"a\")"]);
+        assert_eq!(lines, ["Stderr(\"b\")", "Stdout(\"a a\")"]);
         assert_eq!(finished.status.unwrap().code(), Some(3));
-        assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("a\n", "b\n"));
+        assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("a a\n", "b\n"));
     }
 
     #[test]

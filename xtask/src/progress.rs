@@ -113,7 +113,7 @@ pub fn show(workspace: &Workspace, course: &Course, style: Style) -> Result<Verd
     let done = course.tasks().filter(|task| progress.passed(&task.id)).count();
     let all = course.tasks().count();
     say!();
-    say!("{done} of {all} tasks passed when last checked   (x passed, ! tried, . not started)");
+    say!("{done} of {all} tasks passed when last checked   (✓ passed, ✗ tried, · not started)");
     if edited_since(workspace)? {
         say!("You have edited the crate since: `cargo xtask check all` brings this up to date.");
     }
@@ -126,9 +126,9 @@ pub fn show(workspace: &Workspace, course: &Course, style: Style) -> Result<Verd
 
 fn mark(progress: &Progress, task: &str, style: Style) -> String {
     match progress.marks.get(task) {
-        Some(Mark::Passed) => style.paint(Colour::Green, "x"),
-        Some(Mark::Tried) => style.paint(Colour::Red, "!"),
-        None => style.paint(Colour::Grey, "."),
+        Some(Mark::Passed) => style.paint(Colour::Green, "✓"),
+        Some(Mark::Tried) => style.paint(Colour::Red, "✗"),
+        None => style.paint(Colour::Grey, "·"),
     }
 }
 

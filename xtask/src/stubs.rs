@@ -37,6 +37,9 @@ const MANIFEST_HEADER: &str = "\
 # building these parts, so other libraries are for your tests ([dev-dependencies]) only.
 ";
 
+/// As in rustfmt.toml.
+const MAX_WIDTH: usize = 120;
+
 /// All files of the learner's crate as they are before anything is solved.
 pub fn generate(workspace: &Workspace, course: &Course) -> Result<Vec<StubFile>> {
     let reference = workspace.reference();
@@ -115,7 +118,7 @@ pub fn placeholder(region: &Region, lines: &[&str], course: &Course) -> Result<V
     let marker = lines[region.start];
     let indent = &marker[..marker.len() - marker.trim_start().len()];
     let one_line = format!("{indent}todo!(\"{message}\"){semicolon}");
-    if one_line.chars().count() <= 100 {
+    if one_line.chars().count() <= MAX_WIDTH {
         return Ok(vec![one_line]);
     }
     // As rustfmt breaks it.
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_long_todo_is_broken_as_rustfmt_does() {
-        let name = "a name that is long enough to pass the hundredth column";
+        let name = "a name that is really long enough to pass the hundred and twentieth column of the line";
         let source = format!("fn f() {{\n    // [task 1.1.1] {name}\n    // [end]\n}}\n");
         let text = stub(&source, &course()).unwrap();
         assert!(text.contains("    todo!(\n        \"week 1 day 1 task 1: a name"), "{text}");
