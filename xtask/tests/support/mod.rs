@@ -1,5 +1,6 @@
 //! A copy of the miniature course in a temporary folder, and the runner run on it.
-#![allow(dead_code)] // every test binary uses its own part
+// Every test binary uses its own part; and in a test a panic is the right answer to a surprise.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
