@@ -17,14 +17,14 @@ pub fn greedy(logits: &Array) -> Result<Vec<u32>> {
     // [end]
 }
 
-/// Draws one token for each row of `logits` (`[B, V]`) by inverting the cumulative distribution: the first token at which the sum of
-/// the probabilities so far exceeds the row's number in `uniforms` (B numbers in `[0, 1)`).
+/// Draws one token for each row of `logits` (`[B, V]`) by inverting the cumulative distribution: the first token at
+/// which the sum of the probabilities so far exceeds the row's number in `uniforms` (B numbers in `[0, 1)`).
 ///
 /// A token with logit `-inf` is never drawn.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when `logits` is not `[B, V]`, contains NaN or excludes every token of a row, or when there is not one
-/// uniform number per row.
+/// [`Error::InvalidArgument`] when `logits` is not `[B, V]`, contains NaN or excludes every token of a row, or when
+/// there is not one uniform number per row.
 pub fn sample_from_uniform(logits: &Array, uniforms: &[f32]) -> Result<Vec<u32>> {
     // [task 1.7.5] sample_from_uniform
     let &[batch, vocab] = check_logits("sample_from_uniform", logits)?;
@@ -121,8 +121,8 @@ impl Sampler {
         Ok(Self { filters, random: Some(RandomState::with_seed(seed)?) })
     }
 
-    /// The usual chain: repetition penalty, temperature, top-k, top-p, min-p. With temperature 0 the penalty, if any, and then the
-    /// most likely token.
+    /// The usual chain: repetition penalty, temperature, top-k, top-p, min-p. With temperature 0 the penalty, if any,
+    /// and then the most likely token.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when a value is out of its range.

@@ -1,5 +1,5 @@
-//! Token embeddings, which many models also use as their output head (Press and Wolf, *Using the Output Embedding to Improve
-//! Language Models*, 2017).
+//! Token embeddings, which many models also use as their output head (Press and Wolf, *Using the Output Embedding to
+//! Improve Language Models*, 2017).
 
 use mlx_rs::Array;
 

@@ -44,8 +44,8 @@ impl LogitFilter for TopK {
     }
 }
 
-/// Nucleus sampling (Holtzman et al., *The Curious Case of Neural Text Degeneration*, 2020): keeps the most likely tokens, as
-/// few as needed for their probabilities to sum to at least p. At least one stays; with p = 1, all stay.
+/// Nucleus sampling (Holtzman et al., *The Curious Case of Neural Text Degeneration*, 2020): keeps the most likely
+/// tokens, as few as needed for their probabilities to sum to at least p. At least one stays; with p = 1, all stay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopP(pub f32);
 
@@ -57,8 +57,8 @@ impl LogitFilter for TopP {
     }
 }
 
-/// Keeps tokens that are at least `min_p` times as likely as the most likely one (Nguyen et al., *Turning Up the Heat: Min-p Sampling*, 2024).
-/// Must be between 0 and 1.
+/// Keeps tokens that are at least `min_p` times as likely as the most likely one (Nguyen et al., *Turning Up the
+/// Heat: Min-p Sampling*, 2024). Must be between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MinP(pub f32);
 
@@ -70,8 +70,8 @@ impl LogitFilter for MinP {
     }
 }
 
-/// Makes tokens that have occurred less likely (Keskar et al., *CTRL*, 2019): a positive logit is divided by the penalty, a negative one
-/// multiplied, once however often the token occurred. Must be above 0; 1 changes nothing.
+/// Makes tokens that have occurred less likely (Keskar et al., *CTRL*, 2019): a positive logit is divided by the
+/// penalty, a negative one multiplied, once however often the token occurred. Must be above 0; 1 changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RepetitionPenalty(pub f32);
 

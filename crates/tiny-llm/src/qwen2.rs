@@ -76,8 +76,8 @@ impl Qwen2Model {
     /// `cache` has one entry per layer; without it every sequence starts at position 0.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when `token_ids` is not `[B, L]`, the cache has not one entry per layer, `keep` asks for no
-    /// position or more than there are, or a position is beyond the model's.
+    /// [`Error::InvalidArgument`] when `token_ids` is not `[B, L]`, the cache has not one entry per layer, `keep`
+    /// asks for no position or more than there are, or a position is beyond the model's.
     pub fn forward(
         &self,
         token_ids: &Array,
@@ -89,8 +89,8 @@ impl Qwen2Model {
         // [end]
     }
 
-    /// The residual stream along the way, each `[B, L, E]`: the embeddings, the output of every block, and the output of the
-    /// final norm. For finding the layer where a model goes wrong.
+    /// The residual stream along the way, each `[B, L, E]`: the embeddings, the output of every block, and the output
+    /// of the final norm. For finding the layer where a model goes wrong.
     ///
     /// # Errors
     /// As [`Qwen2Model::forward`].

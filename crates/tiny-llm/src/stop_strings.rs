@@ -11,9 +11,9 @@ pub struct StopStringOutcome {
 
 /// Looks for stop strings in text that arrives in pieces of any size.
 ///
-/// A stop string may be spread over several pieces, so text that could be the beginning of one is held
-/// back until more arrives. The result does not depend on how the text was cut: the stop string that *ends* first wins, and
-/// of several that end at the same place the longest.
+/// A stop string may be spread over several pieces, so text that could be the beginning of one is held back until
+/// more arrives. The result does not depend on how the text was cut: the stop string that *ends* first wins, and of
+/// several that end at the same place the longest.
 #[derive(Debug, Clone)]
 pub struct StopStringMatcher {
     stop_strings: Vec<String>,
