@@ -35,14 +35,10 @@ fn task_1_softmax(
 }
 
 #[rstest]
-fn task_1_softmax_in_another_memory_order(
-    #[values("first_axis_f16", "middle_axis_bf16", "four_dims_f32")] name: &str,
-) {
+fn task_1_softmax_in_another_memory_order(#[values("first_axis_f16", "middle_axis_bf16", "four_dims_f32")] name: &str) {
     let fixture = Fixture::load(DAY);
     let case = fixture.case(&format!("softmax/{name}"));
-    case.check(
-        strided(&case.array("x")).map_err(Into::into).and_then(|x| softmax(&x, case.i32("axis"))),
-    );
+    case.check(strided(&case.array("x")).map_err(Into::into).and_then(|x| softmax(&x, case.i32("axis"))));
 }
 
 #[test]
@@ -104,14 +100,8 @@ fn task_2_linear_refuses_shapes_that_do_not_fit() {
     };
     expect_error(linear(&array(&[2, 4]), &array(&[3, 5]), None), "x [2, 4] with a weight [3, 5]");
     // The transposed weight fits, so a solution that forgets to transpose would accept it.
-    expect_error(
-        linear(&array(&[2, 4]), &array(&[4, 3]), None),
-        "x [2, 4] with a weight [4, 3], which is transposed",
-    );
-    expect_error(
-        linear(&array(&[2, 4]), &array(&[3, 4]), Some(&array(&[4]))),
-        "a bias [4] for 3 output features",
-    );
+    expect_error(linear(&array(&[2, 4]), &array(&[4, 3]), None), "x [2, 4] with a weight [4, 3], which is transposed");
+    expect_error(linear(&array(&[2, 4]), &array(&[3, 4]), Some(&array(&[4]))), "a bias [4] for 3 output features");
 }
 
 // ---------------------------------------------------------------- task 3: scaled dot-product attention
@@ -175,31 +165,15 @@ fn task_3_attention_does_not_see_masked_keys() {
             let changed_value = mlx_rs::ops::select(&visible_column, &value, &large)?;
             Ok([
                 scaled_dot_product_attention(&query, &key, &value, None, Some(&visible))?,
-                scaled_dot_product_attention(
-                    &query,
-                    &changed_key,
-                    &changed_value,
-                    None,
-                    Some(&visible),
-                )?,
+                scaled_dot_product_attention(&query, &changed_key, &changed_value, None, Some(&visible))?,
             ])
         };
         let tolerance = Tolerance { atol: 1e-6, rtol: 1e-5 };
         match run(rng) {
             Ok([plain, changed]) => {
-                check_close(
-                    "attention with other hidden keys",
-                    Ok::<_, Exception>(changed),
-                    &plain,
-                    tolerance,
-                );
+                check_close("attention with other hidden keys", Ok::<_, Exception>(changed), &plain, tolerance);
             }
-            Err(error) => check_close(
-                "attention with other hidden keys",
-                Err(error),
-                &Array::from_f32(0.0),
-                tolerance,
-            ),
+            Err(error) => check_close("attention with other hidden keys", Err(error), &Array::from_f32(0.0), tolerance),
         }
     });
 }
@@ -216,10 +190,7 @@ fn task_3_attention_refuses_shapes_that_do_not_fit() {
     };
     expect_error(run(&[3, 4], &[5, 6], &[5, 6], None), "a query with D = 4 and a key with D = 6");
     expect_error(run(&[3, 4], &[5, 4], &[6, 4], None), "5 keys and 6 values");
-    expect_error(
-        run(&[3, 4], &[5, 4], &[5, 4], Some(&[5, 3])),
-        "a mask [S, L] = [5, 3] instead of [L, S] = [3, 5]",
-    );
+    expect_error(run(&[3, 4], &[5, 4], &[5, 4], Some(&[5, 3])), "a mask [S, L] = [5, 3] instead of [L, S] = [3, 5]");
 }
 
 // -------------------------------------------------------------------------- task 4: multi-head attention
@@ -244,13 +215,8 @@ fn task_4_multi_head_attention(
     let case = fixture.case(&format!("multi_head/{name}"));
     let run = || {
         let input = |name| in_order(case, name, other_memory_order);
-        let layer = MultiHeadAttention::new(
-            case.i32("num_heads"),
-            input("wq")?,
-            input("wk")?,
-            input("wv")?,
-            input("wo")?,
-        )?;
+        let layer =
+            MultiHeadAttention::new(case.i32("num_heads"), input("wq")?, input("wk")?, input("wv")?, input("wo")?)?;
         let mask = case.optional_array("mask");
         layer.forward(&input("query")?, &input("key")?, &input("value")?, mask.as_ref())
     };
@@ -264,13 +230,7 @@ fn task_4_multi_head_attention_refuses_inputs_that_do_not_fit() {
         Array::from_iter((0..n).map(|i| (i % 5) as f32), shape)
     };
     let run = |e: i32| {
-        let layer = MultiHeadAttention::new(
-            2,
-            array(&[6, 4]),
-            array(&[6, 4]),
-            array(&[6, 4]),
-            array(&[4, 6]),
-        )?;
+        let layer = MultiHeadAttention::new(2, array(&[6, 4]), array(&[6, 4]), array(&[6, 4]), array(&[4, 6]))?;
         let x = array(&[3, e]);
         layer.forward(&x, &x, &x, None)
     };

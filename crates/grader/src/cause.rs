@@ -30,20 +30,12 @@ pub fn probable_cause(
     }
     plain_value(got, expected, tolerance)
         .or_else(|| layout::rearrangement(got, expected, tolerance))
-        .or_else(|| {
-            if got.shape == expected.shape { arithmetic(got, expected, tolerance) } else { None }
-        })
+        .or_else(|| if got.shape == expected.shape { arithmetic(got, expected, tolerance) } else { None })
 }
 
 /// The known wrong answer that `got` equals.
-fn nearest_variant<'a>(
-    got: &Values,
-    tolerance: Tolerance,
-    wrong: &'a BTreeMap<String, Values>,
-) -> Option<&'a str> {
-    let distances = wrong
-        .iter()
-        .map(|(variant, values)| (distance(&got.data, &values.data, tolerance), variant));
+fn nearest_variant<'a>(got: &Values, tolerance: Tolerance, wrong: &'a BTreeMap<String, Values>) -> Option<&'a str> {
+    let distances = wrong.iter().map(|(variant, values)| (distance(&got.data, &values.data, tolerance), variant));
     let (nearest, variant) = distances.min_by(|a, b| a.0.total_cmp(&b.0))?;
     (nearest <= RECOGNISED_WITHIN).then_some(variant.as_str())
 }
@@ -54,15 +46,10 @@ fn plain_value(got: &Values, expected: &Values, tolerance: Tolerance) -> Option<
     let all = |test: &dyn Fn(f64) -> bool| got.data.iter().all(|&x| test(x));
     let expected_varies = expected.data.iter().any(|&x| !tolerance.accepts(x, expected.data[0]));
     if all(&|x| x == 0.0) {
-        return Some(
-            "every entry is zero: is the result returned, and not an array that was only created?"
-                .to_owned(),
-        );
+        return Some("every entry is zero: is the result returned, and not an array that was only created?".to_owned());
     }
     if all(&f64::is_nan) {
-        return Some(
-            "every entry is NaN: look for 0/0, inf - inf, or an exp that overflows".to_owned(),
-        );
+        return Some("every entry is NaN: look for 0/0, inf - inf, or an exp that overflows".to_owned());
     }
     if got.len() > 1 && expected_varies && all(&|x| x == first) {
         return Some(format!("every entry is the same number, {}", number(first)));
@@ -82,12 +69,10 @@ fn arithmetic(got: &Values, expected: &Values, tolerance: Tolerance) -> Option<S
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
     let factor = dot(&got.data, &expected.data) / dot(&expected.data, &expected.data);
     let scaled: Vec<f64> = expected.data.iter().map(|x| x * factor).collect();
-    let scaled_tolerance =
-        Tolerance { atol: tolerance.atol * factor.abs().max(1.0), rtol: tolerance.rtol };
+    let scaled_tolerance = Tolerance { atol: tolerance.atol * factor.abs().max(1.0), rtol: tolerance.rtol };
     if factor.is_finite() && distance(&got.data, &scaled, scaled_tolerance) <= RECOGNISED_WITHIN {
         return Some(if (factor + 1.0).abs() < 1e-3 {
-            "looks like: the sign is wrong, every entry is the negative of the expected one"
-                .to_owned()
+            "looks like: the sign is wrong, every entry is the negative of the expected one".to_owned()
         } else {
             format!("looks like: every entry is the expected one times {}", number(factor))
         });
@@ -99,11 +84,7 @@ fn arithmetic(got: &Values, expected: &Values, tolerance: Tolerance) -> Option<S
         return Some(format!("looks like: every entry is the expected one plus {}", number(shift)));
     }
     let scale = expected.data.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
-    let error = got
-        .data
-        .iter()
-        .zip(&expected.data)
-        .fold(0.0_f64, |largest, (x, y)| largest.max((x - y).abs()));
+    let error = got.data.iter().zip(&expected.data).fold(0.0_f64, |largest, (x, y)| largest.max((x - y).abs()));
     (error <= scale / 64.0).then(|| {
         "the values are nearly right: is a step computed in a 16-bit dtype that belongs in float32?".to_owned()
     })
@@ -125,9 +106,5 @@ pub fn number(x: f64) -> String {
     }
     let digits = (5 - size.log10().floor() as i32).clamp(0, 9) as usize;
     let text = format!("{x:.digits$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

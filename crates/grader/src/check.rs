@@ -45,12 +45,7 @@ impl Case {
 /// # Panics
 /// With the diagnosis, when they differ by more than `atol + rtol * |expected|`.
 #[track_caller]
-pub fn check_close<E: Display>(
-    case: &str,
-    result: Result<Array, E>,
-    expected: &Array,
-    tolerance: Tolerance,
-) {
+pub fn check_close<E: Display>(case: &str, result: Result<Array, E>, expected: &Array, tolerance: Tolerance) {
     let report = match result {
         Ok(answer) => close(case, &answer, expected, tolerance),
         Err(error) => returned_error(case, &error),
@@ -68,8 +63,7 @@ pub fn check_close<E: Display>(
 pub fn expect_error<T, E: Display>(result: Result<T, E>, what: &str) -> String {
     let (report, text) = match result {
         Ok(_) => {
-            let message =
-                format!("{what}: this must be refused with an error, and it was accepted");
+            let message = format!("{what}: this must be refused with an error, and it was accepted");
             (Report::plain(Status::Fail, message, None), String::new())
         }
         Err(error) => {
@@ -102,8 +96,7 @@ pub fn check_tokens<T: PartialEq + Debug>(case: &str, got: &[T], expected: &[T])
 fn close(case: &str, answer: &Array, expected: &Array, tolerance: Tolerance) -> Report {
     match Values::read(expected) {
         Ok(expected) => {
-            let output =
-                Output { dtype: expected.dtype, tolerance, expected, wrong: BTreeMap::new() };
+            let output = Output { dtype: expected.dtype, tolerance, expected, wrong: BTreeMap::new() };
             grade_values(case, answer, &output, &BTreeMap::new())
         }
         Err(error) => {
@@ -135,15 +128,11 @@ pub fn first_difference<T: PartialEq + Debug>(got: &[T], expected: &[T]) -> Opti
     let from = shared.saturating_sub(CONTEXT);
     let window = |items: &[T]| {
         let to = (shared + CONTEXT + 1).min(items.len());
-        let shown: Vec<String> =
-            items[from.min(to)..to].iter().map(|item| format!("{item:?}")).collect();
-        let (before, after) =
-            (if from > 0 { ".. " } else { "" }, if to < items.len() { " .." } else { "" });
+        let shown: Vec<String> = items[from.min(to)..to].iter().map(|item| format!("{item:?}")).collect();
+        let (before, after) = (if from > 0 { ".. " } else { "" }, if to < items.len() { " .." } else { "" });
         format!("{before}{}{after}", shown.join(" "))
     };
-    let at = |items: &[T]| {
-        items.get(shared).map_or_else(|| "nothing (it ends)".to_owned(), |item| format!("{item:?}"))
-    };
+    let at = |items: &[T]| items.get(shared).map_or_else(|| "nothing (it ends)".to_owned(), |item| format!("{item:?}"));
     Some(format!(
         "first difference at position {shared}: got {}, expected {} ({} and {} items)\n  got      {}\n  expected {}",
         at(got),

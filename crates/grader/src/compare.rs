@@ -145,22 +145,14 @@ mod tests {
     fn a_comparison_finds_the_first_and_the_largest_error() {
         let expected = values(&[1.0, 2.0, 3.0, f64::NEG_INFINITY, 5.0]);
         let tolerance = Tolerance { atol: 0.25, rtol: 0.0 };
-        let found = Comparison::new(
-            &values(&[1.125, 4.0, f64::NAN, f64::NEG_INFINITY, 9.0]),
-            &expected,
-            tolerance,
-        );
+        let found = Comparison::new(&values(&[1.125, 4.0, f64::NAN, f64::NEG_INFINITY, 9.0]), &expected, tolerance);
         assert_eq!(found.mismatches, [1, 2, 4]);
         assert_eq!(found.nans, [2]);
         assert!(found.infinities.is_empty());
         assert_eq!((found.max_error, found.max_error_at), (4.0, 4));
         assert_eq!(found.headroom(), 0.0);
 
-        let close = Comparison::new(
-            &values(&[1.125, 2.0, 3.0, f64::NEG_INFINITY, 5.0]),
-            &expected,
-            tolerance,
-        );
+        let close = Comparison::new(&values(&[1.125, 2.0, 3.0, f64::NEG_INFINITY, 5.0]), &expected, tolerance);
         assert!(close.passes());
         assert_eq!(close.headroom(), 0.5);
     }

@@ -23,9 +23,7 @@ pub enum FixtureError {
         "cannot read the fixture {path}: {source}; the file is part of the repository, `git status` shows whether it was deleted"
     )]
     Read { path: PathBuf, source: std::io::Error },
-    #[error(
-        "the fixture {path} is damaged: {message}; restore it with `git restore tests/fixtures`"
-    )]
+    #[error("the fixture {path} is damaged: {message}; restore it with `git restore tests/fixtures`")]
     Damaged { path: PathBuf, message: String },
 }
 
@@ -72,12 +70,9 @@ impl Fixture {
     /// # Errors
     /// [`FixtureError`] when the file cannot be read or is not a fixture.
     pub fn open(path: &Path) -> Result<Self, FixtureError> {
-        let bytes = fs::read(path)
-            .map_err(|source| FixtureError::Read { path: path.to_owned(), source })?;
-        let name =
-            path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let cases = parse(&bytes)
-            .map_err(|message| FixtureError::Damaged { path: path.to_owned(), message })?;
+        let bytes = fs::read(path).map_err(|source| FixtureError::Read { path: path.to_owned(), source })?;
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let cases = parse(&bytes).map_err(|message| FixtureError::Damaged { path: path.to_owned(), message })?;
         Ok(Self { name, cases })
     }
 
@@ -203,10 +198,7 @@ impl Case {
             None => panic!("the case {} has no parameter {name}", self.name),
             Some(value) => match read(value) {
                 Some(read) => read,
-                None => panic!(
-                    "the case {}: the parameter {name} = {value} is of another type",
-                    self.name
-                ),
+                None => panic!("the case {}: the parameter {name} = {value} is of another type", self.name),
             },
         }
     }
@@ -214,8 +206,6 @@ impl Case {
 
 /// The folder of the fixtures: `TINY_LLM_FIXTURES`, else `tests/fixtures` of this repository.
 pub fn folder() -> PathBuf {
-    std::env::var_os("TINY_LLM_FIXTURES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"),
-        PathBuf::from,
-    )
+    std::env::var_os("TINY_LLM_FIXTURES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"), PathBuf::from)
 }

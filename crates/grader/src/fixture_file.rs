@@ -46,22 +46,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Case>, String> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let text = header.metadata().as_ref().and_then(|entries| entries.get("cases"));
     let text = text.ok_or("its metadata has no entry \"cases\"")?;
-    let metas: BTreeMap<String, CaseMeta> =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let metas: BTreeMap<String, CaseMeta> = serde_json::from_str(text).map_err(|error| error.to_string())?;
 
     let mut cases = BTreeMap::new();
     for (name, meta) in metas {
-        cases.insert(
-            name.clone(),
-            Case { name, meta, inputs: BTreeMap::new(), outputs: BTreeMap::new() },
-        );
+        cases.insert(name.clone(), Case { name, meta, inputs: BTreeMap::new(), outputs: BTreeMap::new() });
     }
     let mut wrong = Vec::new();
     for (path, tensor) in tensors.iter() {
         let (case, tensor_name) =
             path.rsplit_once('/').ok_or_else(|| format!("the tensor {path} belongs to no case"))?;
-        let case =
-            cases.get_mut(case).ok_or_else(|| format!("the tensor {path} belongs to no case"))?;
+        let case = cases.get_mut(case).ok_or_else(|| format!("the tensor {path} belongs to no case"))?;
         let stored = Stored::read(&tensor)?;
         if let Some(variant) = tensor_name.strip_prefix("wrong.") {
             wrong.push((case.name.clone(), variant.to_owned(), stored));
@@ -69,8 +64,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Case>, String> {
             let output = output.to_owned();
             let expected = Values::read(&stored.to_array())?;
             let (dtype, tolerance) = case.meta.output(&output)?;
-            case.outputs
-                .insert(output, Output { dtype, tolerance, expected, wrong: BTreeMap::new() });
+            case.outputs.insert(output, Output { dtype, tolerance, expected, wrong: BTreeMap::new() });
         } else {
             case.inputs.insert(tensor_name.to_owned(), stored);
         }
@@ -126,18 +120,10 @@ impl Stored {
         let halves = || self.bytes.as_chunks::<2>().0.iter();
         match self.dtype {
             Dtype::Bool => Array::from_iter(self.bytes.iter().map(|&byte| byte != 0), &self.shape),
-            Dtype::Int32 => {
-                Array::from_iter(words().map(|&word| i32::from_le_bytes(word)), &self.shape)
-            }
-            Dtype::Uint32 => {
-                Array::from_iter(words().map(|&word| u32::from_le_bytes(word)), &self.shape)
-            }
-            Dtype::Float16 => {
-                Array::from_iter(halves().map(|&word| half::f16::from_le_bytes(word)), &self.shape)
-            }
-            Dtype::Bfloat16 => {
-                Array::from_iter(halves().map(|&word| half::bf16::from_le_bytes(word)), &self.shape)
-            }
+            Dtype::Int32 => Array::from_iter(words().map(|&word| i32::from_le_bytes(word)), &self.shape),
+            Dtype::Uint32 => Array::from_iter(words().map(|&word| u32::from_le_bytes(word)), &self.shape),
+            Dtype::Float16 => Array::from_iter(halves().map(|&word| half::f16::from_le_bytes(word)), &self.shape),
+            Dtype::Bfloat16 => Array::from_iter(halves().map(|&word| half::bf16::from_le_bytes(word)), &self.shape),
             _ => Array::from_iter(words().map(|&word| f32::from_le_bytes(word)), &self.shape),
         }
     }

@@ -9,11 +9,7 @@ const MAX_ENTRIES: usize = 1 << 16;
 
 /// Says how `got` is a rearrangement of `expected`, or None when it is not.
 pub fn rearrangement(got: &Values, expected: &Values, tolerance: Tolerance) -> Option<String> {
-    if got.len() != expected.len()
-        || got.len() > MAX_ENTRIES
-        || got.len() < 2
-        || expected.shape.len() > MAX_DIMS
-    {
+    if got.len() != expected.len() || got.len() > MAX_ENTRIES || got.len() < 2 || expected.shape.len() > MAX_DIMS {
         return None;
     }
     let same = |values: &[f64]| distance(&got.data, values, tolerance) <= 1.0;
@@ -32,9 +28,7 @@ pub fn rearrangement(got: &Values, expected: &Values, tolerance: Tolerance) -> O
         return Some(if moved.shape == got.shape {
             format!("looks like: {swap}; move the axes back")
         } else {
-            format!(
-                "looks like: the values are right but {swap} in memory; swap axes instead of (or before) reshaping"
-            )
+            format!("looks like: the values are right but {swap} in memory; swap axes instead of (or before) reshaping")
         });
     }
     if got.shape == expected.shape { moved_slices(got, expected, tolerance) } else { None }
@@ -45,14 +39,11 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
     let mut orders = vec![Vec::new()];
     for _ in 0..n {
         let longer = orders.iter().flat_map(|order: &Vec<usize>| {
-            (0..n)
-                .filter(|axis| !order.contains(axis))
-                .map(|axis| [order.as_slice(), &[axis]].concat())
+            (0..n).filter(|axis| !order.contains(axis)).map(|axis| [order.as_slice(), &[axis]].concat())
         });
         orders = longer.collect();
     }
-    let n_moved =
-        |order: &Vec<usize>| order.iter().enumerate().filter(|(at, axis)| at != *axis).count();
+    let n_moved = |order: &Vec<usize>| order.iter().enumerate().filter(|(at, axis)| at != *axis).count();
     orders.retain(|order| n_moved(order) > 0);
     orders.sort_by_key(n_moved);
     orders
@@ -93,9 +84,7 @@ fn moved_slices(got: &Values, expected: &Values, tolerance: Tolerance) -> Option
         let slices = |values| (0..n).map(|i| slice(values, axis, i)).collect::<Vec<_>>();
         let (got_slices, expected_slices) = (slices(got), slices(expected));
         let source = |slice: &Vec<f64>| {
-            expected_slices
-                .iter()
-                .position(|candidate| distance(slice, candidate, tolerance) <= 1.0)
+            expected_slices.iter().position(|candidate| distance(slice, candidate, tolerance) <= 1.0)
         };
         let order: Option<Vec<usize>> = got_slices.iter().map(source).collect();
         let Some(order) = order else { continue };
@@ -104,13 +93,9 @@ fn moved_slices(got: &Values, expected: &Values, tolerance: Tolerance) -> Option
         }
         let every_slice_once = (0..n).all(|i| order.contains(&i));
         return Some(if every_slice_once {
-            format!(
-                "looks like: the {n} slices along axis {axis} are right but stand in the order {order:?}"
-            )
+            format!("looks like: the {n} slices along axis {axis} are right but stand in the order {order:?}")
         } else {
-            format!(
-                "looks like: along axis {axis} slices are repeated, they are the answer's slices {order:?}"
-            )
+            format!("looks like: along axis {axis} slices are repeated, they are the answer's slices {order:?}")
         });
     }
     None
@@ -142,10 +127,7 @@ pub fn pattern(mismatches: &[usize], expected: &Values) -> Option<String> {
         return Some(match bad[..] {
             [only] => format!("all of them have index {only} on axis {axis}"),
             [first, .., last] if last - first + 1 == bad.len() => {
-                format!(
-                    "all of them have indices {first} to {last} on axis {axis} (of 0 to {})",
-                    n - 1
-                )
+                format!("all of them have indices {first} to {last} on axis {axis} (of 0 to {})", n - 1)
             }
             _ => format!("all of them have one of the indices {bad:?} on axis {axis}"),
         });

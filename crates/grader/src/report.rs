@@ -44,29 +44,16 @@ impl Report {
 
 /// Compares `got` with the output `output` of `case` ("" is the first one).
 pub fn grade(case: &Case, output: &str, got: &Array) -> Report {
-    let name = if output.is_empty() {
-        case.name.clone()
-    } else {
-        format!("{}, output {output}", case.name)
-    };
+    let name = if output.is_empty() { case.name.clone() } else { format!("{}, output {output}", case.name) };
     let Some(expected) = case.outputs.get(output) else {
-        return Report::plain(
-            Status::Error,
-            format!("the case {} has no output {output}", case.name),
-            None,
-        );
+        return Report::plain(Status::Error, format!("the case {} has no output {output}", case.name), None);
     };
     let title = format!("{name}{}", describe_inputs(case));
     grade_values(&title, got, expected, &case.meta.wrong)
 }
 
 /// Compares `got` with an expected output; `sentences` say what its known wrong answers mean.
-pub(crate) fn grade_values(
-    title: &str,
-    got: &Array,
-    output: &Output,
-    sentences: &BTreeMap<String, String>,
-) -> Report {
+pub(crate) fn grade_values(title: &str, got: &Array, output: &Output, sentences: &BTreeMap<String, String>) -> Report {
     let got = match Values::read(got) {
         Ok(values) => values,
         Err(error) => {
@@ -77,17 +64,13 @@ pub(crate) fn grade_values(
     let expected = &output.expected;
     let cause = || probable_cause(&got, expected, output.tolerance, &output.wrong, sentences);
     if got.shape != expected.shape {
-        let message =
-            format!("{title}\nwrong shape: got {:?}, expected {:?}", got.shape, expected.shape);
+        let message = format!("{title}\nwrong shape: got {:?}, expected {:?}", got.shape, expected.shape);
         return failed(message, cause(), None);
     }
     let comparison = Comparison::new(&got, expected, output.tolerance);
     if got.dtype != output.dtype {
-        let message = format!(
-            "{title}\nwrong dtype: got {}, expected {}",
-            dtype_name(got.dtype),
-            dtype_name(output.dtype)
-        );
+        let message =
+            format!("{title}\nwrong dtype: got {}, expected {}", dtype_name(got.dtype), dtype_name(output.dtype));
         let forgotten = format!(
             "the values are right; convert the result back to its input's dtype with as_dtype ({} here)",
             dtype_variant(output.dtype)
@@ -96,9 +79,7 @@ pub(crate) fn grade_values(
         return failed(message, cause, Some((&comparison, output)));
     }
     if comparison.passes() {
-        let tolerance = output
-            .tolerance
-            .allowed(expected.data.get(comparison.max_error_at).copied().unwrap_or(0.0));
+        let tolerance = output.tolerance.allowed(expected.data.get(comparison.max_error_at).copied().unwrap_or(0.0));
         return Report {
             status: Status::Pass,
             max_error: comparison.max_error,
@@ -112,11 +93,7 @@ pub(crate) fn grade_values(
     failed(message, cause(), Some((&comparison, output)))
 }
 
-fn failed(
-    mut message: String,
-    cause: Option<String>,
-    compared: Option<(&Comparison, &Output)>,
-) -> Report {
+fn failed(mut message: String, cause: Option<String>, compared: Option<(&Comparison, &Output)>) -> Report {
     if let Some(cause) = &cause {
         message.push_str("\nprobable cause: ");
         message.push_str(cause);
@@ -139,11 +116,7 @@ fn describe_mismatch(got: &Values, output: &Output, found: &Comparison) -> Strin
     for (what, positions) in unexpected {
         if let Some(&first) = positions.first() {
             let index = expected.index(first);
-            let _ = writeln!(
-                text,
-                "{what} at {index:?}, {} of {n} entries are {what}",
-                positions.len()
-            );
+            let _ = writeln!(text, "{what} at {index:?}, {} of {n} entries are {what}", positions.len());
         }
     }
     let Some(&first) = found.mismatches.first() else {
@@ -163,12 +136,8 @@ fn describe_mismatch(got: &Values, output: &Output, found: &Comparison) -> Strin
         );
     } else {
         let show = |x| entry(x, output.dtype);
-        let _ = writeln!(
-            text,
-            "first mismatch at {index:?}: got {}, expected {}",
-            show(got_value),
-            show(expected_value)
-        );
+        let _ =
+            writeln!(text, "first mismatch at {index:?}: got {}, expected {}", show(got_value), show(expected_value));
     }
     let n_wrong = found.mismatches.len();
     let percent = 100.0 * n_wrong as f64 / n.max(1) as f64;
@@ -197,9 +166,8 @@ fn dump(got: &Values, expected: &Values, at: usize, dtype: Dtype) -> String {
         .map(|column| [got, expected].map(|values| entry(values.data[row_start + column], dtype)))
         .collect();
     let line = |which: usize| {
-        let cells = columns.iter().map(|pair| {
-            format!("{:>width$}", pair[which], width = pair[0].len().max(pair[1].len()))
-        });
+        let cells =
+            columns.iter().map(|pair| format!("{:>width$}", pair[which], width = pair[0].len().max(pair[1].len())));
         cells.collect::<Vec<_>>().join("  ")
     };
     let mut index: Vec<String> = expected.index(at).iter().map(usize::to_string).collect();
@@ -215,10 +183,8 @@ fn entry(x: f64, dtype: Dtype) -> String {
 
 /// The inputs' shapes and the parameters, as in: ` (x: bf16 [2, 5], axis = -1)`.
 fn describe_inputs(case: &Case) -> String {
-    let tensors = case
-        .inputs
-        .iter()
-        .map(|(name, stored)| format!("{name}: {} {:?}", dtype_name(stored.dtype), stored.shape));
+    let tensors =
+        case.inputs.iter().map(|(name, stored)| format!("{name}: {} {:?}", dtype_name(stored.dtype), stored.shape));
     let params = case.meta.params.iter().map(|(name, value)| format!("{name} = {value}"));
     let all: Vec<String> = tensors.chain(params).collect();
     if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }

@@ -56,8 +56,7 @@ mod tests {
 
     #[test]
     fn a_line_has_every_field() {
-        let report =
-            Report::plain(Status::Fail, "two\nlines".to_owned(), Some("looks like: x".to_owned()));
+        let report = Report::plain(Status::Fail, "two\nlines".to_owned(), Some("looks like: x".to_owned()));
         let line = to_json("softmax/rows", &report).to_string();
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

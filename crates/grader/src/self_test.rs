@@ -62,9 +62,7 @@ fn verify(
     judge("expected", &expected.to_array(output.dtype)?, &|report| report.status == Status::Pass);
     for (variant, values) in &output.wrong {
         let sentence = case.meta.wrong.get(variant);
-        let named = |report: &Report| {
-            fails(report) && report.cause.is_some() && report.cause.as_ref() == sentence
-        };
+        let named = |report: &Report| fails(report) && report.cause.is_some() && report.cause.as_ref() == sentence;
         judge(&format!("wrong.{variant}"), &values.to_array(output.dtype)?, &named);
     }
 
@@ -78,22 +76,15 @@ fn verify(
     }
     if !is_constant {
         let mean = expected.data.iter().sum::<f64>() / expected.len() as f64;
-        judge(
-            &format!("constant {}", number(mean)),
-            &with(&|_, _| mean).to_array(output.dtype)?,
-            &fails,
-        );
+        judge(&format!("constant {}", number(mean)), &with(&|_, _| mean).to_array(output.dtype)?, &fails);
     }
     if output.dtype.is_float() {
         let last = expected.len().saturating_sub(1);
         let one_nan = with(&|at, x| if at == last { f64::NAN } else { x });
         judge("one NaN", &one_nan.to_array(output.dtype)?, &fails);
         judge("negated", &with(&|_, x| -x).to_array(output.dtype)?, &fails);
-        let other_dtype = if output.dtype == mlx_rs::Dtype::Float32 {
-            mlx_rs::Dtype::Bfloat16
-        } else {
-            mlx_rs::Dtype::Float32
-        };
+        let other_dtype =
+            if output.dtype == mlx_rs::Dtype::Float32 { mlx_rs::Dtype::Bfloat16 } else { mlx_rs::Dtype::Float32 };
         judge("another dtype", &expected.to_array(other_dtype)?, &fails);
     }
     let n_long_axes = expected.shape.iter().filter(|&&n| n > 1).count();

@@ -57,10 +57,7 @@ impl Values {
 }
 
 fn read_data(array: &Array) -> Result<Vec<f64>, String> {
-    fn copy<T: mlx_rs::ArrayElement + Copy>(
-        array: &Array,
-        to_f64: fn(T) -> f64,
-    ) -> Result<Vec<f64>, String> {
+    fn copy<T: mlx_rs::ArrayElement + Copy>(array: &Array, to_f64: fn(T) -> f64) -> Result<Vec<f64>, String> {
         let values = array.try_as_slice::<T>().map_err(|error| error.to_string())?;
         Ok(values.iter().map(|&value| to_f64(value)).collect())
     }

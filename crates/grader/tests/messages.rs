@@ -87,12 +87,7 @@ fn one_wrong_entry_has_its_index() {
     let mut data = EXPECTED;
     data[4] = 12.5;
     let text = message(f32s(&data, &[2, 3]));
-    assert!(
-        text.contains(
-            "first mismatch at [1, 1]: got 12.5, expected 11 (off by 1.5, allowed 0.021)"
-        ),
-        "{text}"
-    );
+    assert!(text.contains("first mismatch at [1, 1]: got 12.5, expected 11 (off by 1.5, allowed 0.021)"), "{text}");
     assert!(text.contains("1 of 6 entries are wrong (17 %)"), "{text}");
     assert!(text.contains("have index 1 on axis 0"), "{text}");
 }
@@ -125,10 +120,7 @@ fn nan_is_reported_before_the_first_mismatch() {
     data[0] = 3.0;
     data[5] = f32::NAN;
     let text = message(f32s(&data, &[2, 3]));
-    let (nan, first) = (
-        text.find("NaN at [1, 2], 1 of 6").unwrap(),
-        text.find("first mismatch at [0, 0]").unwrap(),
-    );
+    let (nan, first) = (text.find("NaN at [1, 2], 1 of 6").unwrap(), text.find("first mismatch at [0, 0]").unwrap());
     assert!(nan < first, "{text}");
 
     let text = message(changed(|_| f32::NAN));
@@ -177,9 +169,7 @@ fn a_call_that_must_be_refused() {
 #[test]
 fn token_sequences_show_the_first_difference_on_both_sides() {
     check_tokens("same", &[1, 2, 3], &[1, 2, 3]);
-    let text = panic_text(|| {
-        check_tokens("greedy", &[1, 2, 3, 4, 5, 6, 7], &[1, 2, 3, 4, 5, 9, 7, 8, 9, 10, 11, 12])
-    });
+    let text = panic_text(|| check_tokens("greedy", &[1, 2, 3, 4, 5, 6, 7], &[1, 2, 3, 4, 5, 9, 7, 8, 9, 10, 11, 12]));
     let expected = "\
 greedy
 first difference at position 5: got 6, expected 9 (7 and 12 items)

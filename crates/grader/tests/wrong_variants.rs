@@ -39,18 +39,10 @@ fn every_wrong_variant_is_rejected_with_its_own_message() {
         }
         for (task, known) in variants {
             if known.len() < WRONG_VARIANTS_PER_TASK {
-                failures.push(format!(
-                    "{}: {task} has only the wrong variants {known:?}",
-                    path.display()
-                ));
+                failures.push(format!("{}: {task} has only the wrong variants {known:?}", path.display()));
             }
         }
     }
     assert!(n_fixtures > 0, "no fixture in {}", folder().display());
-    assert!(
-        failures.is_empty(),
-        "{} of the grader's verdicts are wrong:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} of the grader's verdicts are wrong:\n{}", failures.len(), failures.join("\n"));
 }

@@ -1,0 +1,130 @@
+//! Day 1.4: RMSNorm, SiLU, SwiGLU.
+
+use grader::{Case, Fixture, Tolerance, check_close, expect_error, property, strided};
+use mlx_rs::{Array, Dtype};
+use rstest::rstest;
+use tiny_llm::{Linear, Result, RmsNorm, SwiGluMlp, silu};
+
+const DAY: &str = "week1_day4";
+
+// ------------------------------------------------------------------------------------ task 1: RMSNorm
+
+#[rstest]
+fn task_1_rms_norm(
+    #[values(
+        "vector_f32",
+        "rows_f32",
+        "batch_bf16",
+        "batch_f16",
+        "four_dims_f32",
+        "four_dims_bf16",
+        "thousands_f16",
+        "tiny_f32",
+        "tiny_bf16",
+        "large_eps_f16",
+        "large_eps_f32",
+        "float32_weight_bf16"
+    )]
+    name: &str,
+    #[values(false, true)] other_memory_order: bool,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("rms_norm/{name}"));
+    let run = || {
+        let x = in_order(case, "x", other_memory_order)?;
+        RmsNorm::new(case.array("weight"), case.f32("eps")).forward(&x)
+    };
+    case.check(run());
+}
+
+#[test]
+fn task_1_rms_norm_gives_vectors_of_mean_square_one() {
+    property(8, |rng| {
+        let (n_rows, e) = (rng.between(1, 5), rng.between(2, 40));
+        let scale = 10.0_f64.powf(rng.uniform() * 6.0 - 3.0) as f32;
+        let mut mean_squares = || -> Result<Array> {
+            let x = rng.array(&[n_rows, e], Dtype::Float32)?.multiply(Array::from_f32(scale))?;
+            let ones = Array::from_iter((0..e).map(|_| 1.0_f32), &[e]);
+            Ok(RmsNorm::new(ones, 1e-12).forward(&x)?.square()?.mean_axis(-1, false)?)
+        };
+        let ones = Array::from_iter((0..n_rows).map(|_| 1.0_f32), &[n_rows]);
+        let tolerance = Tolerance { atol: 1e-4, rtol: 0.0 };
+        check_close("mean square after RMSNorm", mean_squares(), &ones, tolerance);
+    });
+}
+
+#[test]
+fn task_1_rms_norm_refuses_a_weight_that_does_not_fit() {
+    let norm = RmsNorm::new(counting(&[5]), 1e-6);
+    if let Err(error) = norm.forward(&counting(&[3, 5])) {
+        panic!("x [3, 5] with a weight [5] was refused: {error}");
+    }
+    expect_error(norm.forward(&counting(&[3, 4])), "x with E = 4 and a weight [5]");
+}
+
+// --------------------------------------------------------------------------------------- task 2: SiLU
+
+#[rstest]
+fn task_2_silu(
+    #[values("vector_f32", "rows_bf16", "batch_f16", "four_dims_f32", "tails_f32", "tails_bf16", "tails_f16")]
+    name: &str,
+    #[values(false, true)] other_memory_order: bool,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("silu/{name}"));
+    case.check(in_order(case, "x", other_memory_order).and_then(|x| silu(&x)));
+}
+
+#[test]
+fn task_2_silu_of_x_minus_silu_of_minus_x_is_x() {
+    // sigmoid(x) + sigmoid(-x) = 1
+    property(8, |rng| {
+        let n = rng.between(1, 30);
+        let x: Vec<f32> = (0..n).map(|_| (rng.normal() * 30.0) as f32).collect();
+        let x = Array::from_slice(&x, &[n]);
+        let difference = || -> Result<Array> { Ok(silu(&x)?.subtract(silu(&x.negative()?)?)?) };
+        check_close("silu(x) - silu(-x)", difference(), &x, Tolerance { atol: 1e-6, rtol: 1e-5 });
+    });
+}
+
+// ------------------------------------------------------------------------------------- task 3: SwiGLU
+
+fn mlp(case: &Case) -> SwiGluMlp {
+    let projection = |name: &str| {
+        let weight = case.array(&format!("{name}_weight"));
+        Linear::new(weight, case.optional_array(&format!("{name}_bias")))
+    };
+    SwiGluMlp::new(projection("gate"), projection("up"), projection("down"))
+}
+
+#[rstest]
+fn task_3_swiglu(
+    #[values("vector_f32", "rows_bf16", "batch_f16", "batch_f32", "three_leading_dims_bf16", "bias_f32", "bias_bf16")]
+    name: &str,
+    #[values(false, true)] other_memory_order: bool,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("mlp/{name}"));
+    case.check(in_order(case, "x", other_memory_order).and_then(|x| mlp(case).forward(&x)));
+}
+
+#[test]
+fn task_3_swiglu_refuses_an_input_that_does_not_fit() {
+    let fixture = Fixture::load(DAY);
+    let mlp = mlp(fixture.case("mlp/batch_f32")); // E = 6
+    if let Err(error) = mlp.forward(&counting(&[2, 6])) {
+        panic!("x [2, 6] for an MLP with E = 6 was refused: {error}");
+    }
+    expect_error(mlp.forward(&counting(&[2, 7])), "x with E = 7 for an MLP with E = 6");
+}
+
+fn counting(shape: &[i32]) -> Array {
+    let n: i32 = shape.iter().product();
+    Array::from_iter((0..n).map(|i| (i % 7) as f32), shape)
+}
+
+/// An input of the case, as stored or with the same values in another memory order.
+fn in_order(case: &Case, name: &str, other_memory_order: bool) -> Result<Array> {
+    let array = case.array(name);
+    Ok(if other_memory_order { strided(&array)? } else { array })
+}
