@@ -114,3 +114,33 @@ fn nibbles(packed: &[u8], out: &mut [f32], value: impl Fn(usize, u8) -> f32) {
         *high = value(i + 16, byte >> 4);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Random blocks and what the `gguf` package makes of them.
+    #[test]
+    fn every_type_dequantizes_exactly_as_the_gguf_package_does() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/gguf_blocks.safetensors");
+        let file = std::fs::read(path).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let numbers = [0, 1, 2, 3, 6, 8, 12, 14, 30];
+        assert_eq!(tensors.len(), 2 * numbers.len());
+        for block_type in numbers.map(|number| BlockType::from_number(number).unwrap()) {
+            let part = |part: &str| tensors.tensor(&format!("{block_type:?}/{part}")).unwrap();
+            let expected: Vec<u8> = part("values").data().to_vec();
+            let values = dequantize(block_type, part("bytes").data());
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert!(values.len() >= 64);
+            assert!(bytes == expected, "{block_type:?} differs");
+        }
+    }
+
+    #[test]
+    fn other_types_are_refused_by_number() {
+        for number in [4, 5, 7, 9, 10, 11, 13, 15, 16, 29, 31, u32::MAX] {
+            assert!(BlockType::from_number(number).unwrap_err().contains(&format!("type {number},")));
+        }
+    }
+}
