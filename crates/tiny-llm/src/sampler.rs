@@ -44,6 +44,19 @@ fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i
     Ok(shape)
 }
 
+/// What [`greedy`] answers, found by looking at every number on the host.
+fn most_likely(logits: &Array) -> Result<Vec<u32>> {
+    let &[_, vocab] = check_logits("Sampler::sample", logits)?;
+    let logits = logits.as_dtype(Dtype::Float32)?.contiguous()?;
+    let rows = logits.as_slice::<f32>().chunks(vocab as usize);
+    Ok(rows
+        .map(|row| {
+            let first_best = |best: usize, token: usize| if row[token] > row[best] { token } else { best };
+            (0..row.len()).fold(0, first_best) as u32
+        })
+        .collect())
+}
+
 /// How to sample, as a user says it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplerOptions {
@@ -107,6 +120,10 @@ impl Sampler {
     /// # Errors
     /// [`Error::InvalidArgument`] when the logits contain NaN or a filter refuses.
     pub fn sample(&mut self, logits: &Array, history: &[Vec<u32>]) -> Result<Vec<u32>> {
+        // Given, so that day 1.6 can generate before this day is written.
+        if self.filters.is_empty() && self.random.is_none() {
+            return most_likely(logits);
+        }
         // [task 1.7.5] Sampler::sample
         todo!("week 1 day 7 task 5: Sampler::sample - see book/src/week1/day7.md")
         // [end]
