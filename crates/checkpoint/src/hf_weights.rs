@@ -95,13 +95,17 @@ impl HfWeights {
 
 impl TensorShapes for HfWeights {
     fn shape(&self, name: &str) -> Result<Option<Vec<usize>>> {
-        let Some(stored) = self.shards.shape(name) else { return Ok(None) };
+        let Some(file) = self.shards.file(name) else { return Ok(None) };
+        let Some(stored) = file.shape(name) else { return Ok(None) };
         let Some((layer, params)) = self.quantized_layer(name)? else {
+            // Asked here so that a checkpoint with a type that cannot be read does not even open.
+            file.element(name).transpose()?;
             return Ok(Some(stored.to_vec()));
         };
         let [scales, biases] = ["scales", "biases"].map(|part| format!("{layer}.{part}"));
         let shape_of = |part: &str| {
-            self.shards.shape(part).ok_or_else(|| self.fault(part, format!("is missing, but `{name}` is quantized")))
+            let missing = || Error::tensor(self.file(name), part, format!("is missing, but `{name}` is quantized"));
+            self.shards.shape(part).ok_or_else(missing)
         };
         let (scales, biases) = (shape_of(&scales)?, shape_of(&biases)?);
         let unpacked = unpacked_shape(params, stored, scales, biases).ok_or_else(|| {

@@ -1,5 +1,7 @@
 //! Chat templates against the renderings of transformers.
 
+#![allow(clippy::unwrap_used)] // in a test's helpers, a panic is the report
+
 mod common;
 
 use std::path::Path;

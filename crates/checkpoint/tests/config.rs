@@ -1,5 +1,7 @@
 //! `config.json`: what is read, what has a default, and what is refused by name.
 
+#![allow(clippy::unwrap_used)] // in a test's helpers, a panic is the report
+
 mod common;
 
 use checkpoint::{Checkpoint, Config, Error};

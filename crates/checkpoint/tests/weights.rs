@@ -1,5 +1,7 @@
 //! Tensors of every format, bit for bit against the values that other programs read from the same files.
 
+#![allow(clippy::unwrap_used)] // in a test's helpers, a panic is the report
+
 mod common;
 
 use checkpoint::Checkpoint;

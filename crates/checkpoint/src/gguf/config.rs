@@ -50,11 +50,6 @@ pub(crate) fn from_header(file: &Path, header: &Header) -> Result<(Config, Archi
         Some(head_dim) => head_dim,
         None => hidden_size.checked_div(num_attention_heads).unwrap_or(0),
     };
-    for name in ["attention.value_length", "rope.dimension_count"] {
-        if let Some(size) = fields.size(name)?.filter(|&size| size != head_dim) {
-            return Err(fields.refuse(name, &format!("{size}, while the head size is {head_dim}")));
-        }
-    }
     let tokens = header.metadata.get("tokenizer.ggml.tokens").and_then(Value::as_array);
     let vocab_size = match fields.size("vocab_size")? {
         Some(vocab_size) => vocab_size,
@@ -84,6 +79,11 @@ pub(crate) fn from_header(file: &Path, header: &Header) -> Result<(Config, Archi
         bos_token_id: bos.and_then(|id| u32::try_from(id).ok()),
     };
     config.validate(file)?;
+    for name in ["attention.value_length", "rope.dimension_count"] {
+        if let Some(size) = fields.size(name)?.filter(|&size| size != head_dim) {
+            return Err(fields.refuse(name, &format!("{size}, while the head size is {head_dim}")));
+        }
+    }
     Ok((config, architecture))
 }
 

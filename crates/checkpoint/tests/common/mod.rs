@@ -1,5 +1,6 @@
 //! Paths and expected values that the integration tests share.
-#![allow(dead_code)] // every test file is its own crate and uses a part of this
+// Every test file is its own crate and uses a part of this; a panic here is the test's report.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
