@@ -118,6 +118,8 @@ fn task_3_attention(
         "scale_bf16",
         "additive_mask_f32",
         "additive_mask_f16",
+        "infinite_mask_f32",
+        "infinite_mask_bf16",
         "float32_mask_bf16",
         "bool_mask_f32",
         "bool_mask_bf16",
@@ -239,6 +241,13 @@ fn task_4_multi_head_attention_refuses_inputs_that_do_not_fit() {
         panic!("an input [3, 4] for weights with E = 4 was refused: {error}");
     }
     expect_error(run(5), "an input with E = 5 for weights with E = 4");
+
+    let new = |num_heads, wq: &[i32]| {
+        MultiHeadAttention::new(num_heads, array(wq), array(&[6, 4]), array(&[6, 4]), array(&[4, 6]))
+    };
+    expect_error(new(4, &[6, 4]), "4 heads for a wq with 6 rows");
+    expect_error(new(0, &[6, 4]), "no heads");
+    expect_error(new(2, &[24]), "a wq with one dimension");
 }
 
 /// An input of the case, as stored or with the same values in another memory order.

@@ -79,6 +79,7 @@ fn task_2_grouped_attention(
         "mask_per_head_f16",
         "additive_mask_bf16",
         "additive_mask_f32",
+        "infinite_mask_per_head_f32",
         "additive_mask_multi_query_f16",
         "large_scores_f16"
     )]
@@ -234,6 +235,35 @@ fn task_3_qwen2_attention_refuses_positions_past_the_table() {
         panic!("{needed} positions are enough, and they were refused: {error}");
     }
     expect_error(run(needed - 1), "a table that is one position too short for the cached sequence");
+}
+
+#[test]
+fn task_3_qwen2_attention_refuses_inputs_that_do_not_fit() {
+    let new = |num_heads, num_kv_heads| {
+        let projection = |rows| Linear::new(counting(&[rows, 6]), None);
+        Qwen2Attention::new(
+            num_heads,
+            num_kv_heads,
+            2,
+            projection(8),
+            projection(4),
+            projection(4),
+            Linear::new(counting(&[6, 8]), None),
+        )
+    };
+    let forward = |shape: &[i32]| {
+        let rope = RotaryEmbedding::new(2, 8, 10000.0, false)?;
+        new(4, 2)?.forward(&counting(shape), &rope, &AttentionMask::Causal, None)
+    };
+    // The right call first: the test must not be green because everything is refused.
+    if let Err(error) = forward(&[3, 5, 6]) {
+        panic!("x [3, 5, 6] for 4 heads of 2 was refused: {error}");
+    }
+    expect_error(forward(&[3, 5, 7]), "x with E = 7 for weights with E = 6");
+    expect_error(forward(&[5, 6]), "x with two dimensions");
+    expect_error(forward(&[2, 3, 5, 6]), "x with four dimensions");
+    expect_error(new(4, 3), "4 heads and 3 key/value heads");
+    expect_error(new(4, 0), "no key/value heads");
 }
 
 fn counting(shape: &[i32]) -> Array {
