@@ -12,9 +12,13 @@ use minijinja::{Environment, ErrorKind};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::python_text;
+use crate::{python_text, template_source};
 
 const NAME: &str = "chat_template";
+/// Steps that a rendering may take: far more than any conversation needs, and an end for a template that loops.
+const FUEL: u64 = 10_000_000;
+/// Marks an error as the template's own.
+const RAISED: &str = "raised: ";
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +56,9 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.set_fuel(Some(FUEL));
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(|error| fault(file, &error))?;
+        let source = template_source::prepare(source)
+            .map_err(|problem| Error::ChatTemplate { file: file.to_owned(), problem })?;
+        environment.add_template_owned(NAME, source).map_err(|error| fault(file, &error))?;
         Ok(Self { file: file.to_owned(), environment, special_tokens })
     }
 
@@ -95,9 +101,6 @@ fn trimmed_blocks() -> Result<SyntaxConfig, minijinja::Error> {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
 }
 
-/// Steps that a rendering may take: far more than any conversation needs, and an end for a template that loops.
-const FUEL: u64 = 10_000_000;
-
 fn fault(file: &Path, error: &minijinja::Error) -> Error {
     // raise_exception's text is the template author's explanation and stands alone.
     let problem = match (error.kind(), error.detail()) {
@@ -106,8 +109,6 @@ fn fault(file: &Path, error: &minijinja::Error) -> Error {
     };
     Error::ChatTemplate { file: file.to_owned(), problem }
 }
-
-const RAISED: &str = "raised: ";
 
 fn raise_exception(message: &Value) -> Result<Value, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
@@ -118,27 +119,4 @@ fn strftime_now(format: &str, kwargs: Kwargs) -> Result<String, minijinja::Error
     kwargs.assert_all_used()?;
     jiff::fmt::strtime::format(format, &jiff::Zoned::now())
         .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
-}
-
-/// `{% generation %}` marks what the assistant wrote, for training. It prints its body, as a block that is always entered.
-fn without_generation_tags(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        result.push_str(before);
-        let Some(end) = tag.find("%}") else {
-            rest = tag;
-            break;
-        };
-        let (tag, after) = tag.split_at(end);
-        result.push_str(&match tag.trim_start_matches(['{', '%', '-', '+']).trim_end_matches('-').trim() {
-            "generation" => tag.replacen("generation", "if true", 1),
-            "endgeneration" => tag.replacen("endgeneration", "endif", 1),
-            _ => tag.to_owned(),
-        });
-        rest = after;
-    }
-    result.push_str(rest);
-    result
 }

@@ -28,6 +28,7 @@ pub mod registry;
 mod safetensors_file;
 mod shards;
 mod summary;
+mod template_source;
 mod tokenizer;
 
 pub use chat_template::{ChatTemplate, Message};

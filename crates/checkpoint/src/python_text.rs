@@ -7,17 +7,45 @@ use minijinja::{ErrorKind, Output, State};
 
 /// Prints a value as `{{ value }}` does in Python's Jinja: `None`, `True`, and `repr` inside lists and dictionaries.
 pub(crate) fn format(out: &mut Output, _state: &mut State, value: &Value) -> Result<(), minijinja::Error> {
-    out.write_str(&str(value))?;
+    out.write_str(&str(value)?)?;
     Ok(())
 }
 
 /// Python's `str(value)`.
-pub(crate) fn str(value: &Value) -> String {
+pub(crate) fn str(value: &Value) -> Result<String, minijinja::Error> {
     match value.kind() {
-        ValueKind::String => value.to_string(),
-        _ => repr(value),
+        ValueKind::String => Ok(value.to_string()),
+        _ => {
+            check_extent(value)?;
+            Ok(repr(value))
+        }
     }
 }
+
+/// Refuses what could not be printed: a template can store a namespace inside itself.
+fn check_extent(value: &Value) -> Result<(), minijinja::Error> {
+    fn visit(value: &Value, depth: usize, budget: &mut usize) -> bool {
+        let Some(left) = budget.checked_sub(1).filter(|_| depth <= MAX_DEPTH) else { return false };
+        *budget = left;
+        let is_map = value.kind() == ValueKind::Map;
+        let mut children = value.try_iter().into_iter().flatten().filter(|_| value.kind() != ValueKind::String);
+        children.all(|child| {
+            let child = if is_map { value.get_item(&child).unwrap_or_default() } else { child };
+            visit(&child, depth + 1, budget)
+        })
+    }
+    let mut budget = MAX_VALUES;
+    if visit(value, 0, &mut budget) {
+        return Ok(());
+    }
+    let problem = format!("a value of more than {MAX_DEPTH} levels or {MAX_VALUES} values cannot be printed");
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, problem))
+}
+
+const MAX_DEPTH: usize = 100;
+const MAX_VALUES: usize = 1_000_000;
+/// More spaces per level than any reader of JSON wants.
+const MAX_INDENT: usize = 100;
 
 /// Python's `repr(value)`.
 fn repr(value: &Value) -> String {
@@ -68,6 +96,10 @@ pub(crate) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, minijinja:
     let indent = kwargs.get::<Option<usize>>("indent")?;
     let separators = kwargs.get::<Option<Vec<String>>>("separators")?;
     kwargs.assert_all_used()?;
+    if indent.is_some_and(|indent| indent > MAX_INDENT) {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "tojson: the indent is too large"));
+    }
+    check_extent(value)?;
     // With an indent, a line ends after the comma, and Python leaves out the space.
     let item_separator = if indent.is_some() { "," } else { ", " }.to_owned();
     let separators = separators.unwrap_or_else(|| vec![item_separator, ": ".to_owned()]);

@@ -83,11 +83,12 @@ impl SafetensorsFile {
 
 /// Maps a file for reading.
 pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(|source| Error::io(path, source))?;
-    let metadata = file.metadata().map_err(|source| Error::io(path, source))?;
+    // Asked before opening, because opening a pipe would wait for its other end.
+    let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
     if !metadata.is_file() {
         return Err(Error::malformed(path, "is not a file"));
     }
+    let file = File::open(path).map_err(|source| Error::io(path, source))?;
     // SAFETY: the map is read-only. A file that another process shortens while it is mapped makes reads fault; every
     // engine that maps its weights accepts that, because copying gigabytes is the alternative.
     unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))

@@ -79,12 +79,33 @@ fn a_broken_template_is_an_error_with_its_line() {
 }
 
 #[test]
-fn a_template_that_does_not_end_is_stopped() {
+fn a_template_that_does_not_end_or_grows_without_end_is_stopped() {
     let loops = "{% for i in range(100000) %}{% for i in range(100000) %}{% endfor %}{% endfor %}";
     let recursion = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}";
-    for source in [loops, recursion] {
+    let cycle = "{% set ns = namespace() %}{% set ns.a = [ns, ns] %}{{ ns }}";
+    let cycle_in_json = "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns | tojson }}";
+    let indent = "{{ [1] | tojson(indent=1000000000000) }}";
+    let repetition = "{{ 'a' * 1000000000000 }}";
+    for source in [loops, recursion, cycle, cycle_in_json, indent, repetition] {
         let template = ChatTemplate::new(Path::new("template"), source, Vec::new()).unwrap();
         assert!(template.render(&[], false).is_err());
+    }
+}
+
+#[test]
+fn deeply_nested_code_is_refused() {
+    let deep = |open: &str, inner: &str, close: &str| open.repeat(100_000) + inner + &close.repeat(100_000);
+    let sources = [
+        format!("{{{{ {} }}}}", deep("(", "1", ")")),
+        format!("{{{{ {} }}}}", deep("not ", "1", "")),
+        format!("{{{{ {} }}}}", deep("[", "", "]")),
+        format!("{{{{ x{} }}}}", ".a".repeat(100_000)),
+        format!("{{{{ x{} }}}}", "|trim".repeat(100_000)),
+        deep("{% if 1 %}", "", "{% endif %}"),
+        deep("{{ ", "", ""),
+    ];
+    for source in sources {
+        assert!(ChatTemplate::new(Path::new("template"), &source, Vec::new()).is_err());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Thousands of damaged inputs for the parsers that are ours: each must end in a value or an error, never in a panic.
+//! Thousands of damaged inputs for the parsers that are ours: each must end in a value or an error, never in a panic
+//! or an allocation out of proportion.
 //!
 //! Seeded, so that a failure can be repeated: the panic message names the seed.
 
@@ -6,11 +7,40 @@
 
 mod common;
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use checkpoint::{Checkpoint, Message};
 use common::{copy_of, data};
+
+/// The system's allocator, which remembers the largest request of the current thread.
+struct Watching;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A thousand times a mutant's size: vocabularies and regular expressions need some, a believed lie would need far more.
+const MAX_REQUEST: usize = 64 << 20;
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.with(|largest| largest.set(largest.get().max(layout.size())));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
 
 /// The xorshift64* generator: enough to pick positions.
 struct Random(u64);
@@ -97,7 +127,11 @@ fn run(seeds: std::ops::Range<u64>, original: &[u8], end: usize, target: &Path, 
         let mut bytes = original.to_vec();
         mutate(&mut bytes, end, &mut Random::new(seed));
         std::fs::write(target, &bytes).unwrap();
-        match catch_unwind(AssertUnwindSafe(|| use_all_of(model))) {
+        LARGEST.set(0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| use_all_of(model)));
+        let largest = LARGEST.get();
+        assert!(largest < MAX_REQUEST, "seed {seed} allocates {largest} bytes at once");
+        match outcome {
             Ok(was_opened) => opened += usize::from(was_opened),
             Err(_) => panic!("seed {seed} panics"),
         }

@@ -92,3 +92,41 @@ fn sha256(path: &Path) -> Result<String> {
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model whose wheel cannot be fetched: any attempt to install it is an error.
+    fn model(content: &[u8], sha256: &'static str) -> (tempfile::TempDir, BuiltIn) {
+        let wheel = Wheel { name: "no-such-wheel", version: "0", sha256: &[], with_dependencies: false };
+        let model = BuiltIn { name: "test", wheel, file: "package/model.gguf", bytes: 3, sha256 };
+        let models = tempfile::tempdir().unwrap();
+        let file = models.path().join("no-such-wheel-0").join(model.file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+        (models, model)
+    }
+
+    // SHA-256 of "abc", the first example of FIPS 180-4.
+    const SHA256_OF_ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn a_file_with_the_right_hash_is_accepted_and_remembered() {
+        let (models, model) = model(b"abc", SHA256_OF_ABC);
+        let file = resolve_in(&model, models.path()).unwrap();
+        assert!(file.ends_with("no-such-wheel-0/package/model.gguf"));
+        // Changed behind our back with the same length: not looked at again.
+        std::fs::write(&file, b"xyz").unwrap();
+        assert_eq!(resolve_in(&model, models.path()).unwrap(), file);
+    }
+
+    #[test]
+    fn a_file_with_another_hash_is_refused_every_time() {
+        let (models, model) = model(b"abd", SHA256_OF_ABC);
+        for _ in 0..2 {
+            let error = resolve_in(&model, models.path()).unwrap_err().to_string();
+            assert!(error.contains("SHA-256") && error.contains(SHA256_OF_ABC) && error.contains("delete"), "{error}");
+        }
+    }
+}

@@ -263,6 +263,27 @@ def tiny_gguf(name, arch, pre, tokenizer, kinds, add_bos, tied):
     save_file(expected, HERE / f"{name}.expected.safetensors")
 
 
+def smollm2_checksums(reader):
+    """For every tensor of the real model, a number that depends on each bit of its f32 values and on their order."""
+    checksums = {}
+    for tensor in reader.tensors:
+        values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(tensor.shape[::-1])
+        heads = 9 if "attn_q" in tensor.name else 3 if "attn_k" in tensor.name else None
+        values = np.ascontiguousarray(split_rows(values, heads) if heads else values)
+        bits = values.reshape(-1).view(np.uint32).astype(np.uint64)
+        odd = 2 * np.arange(bits.size, dtype=np.uint64) + 1
+        checksums[hf_name(tensor.name)] = {"shape": list(values.shape), "checksum": str(int((bits * odd).sum(dtype=np.uint64)))}
+    return checksums
+
+
+def hf_name(name):
+    hf = {gguf_name: name for name, gguf_name in GGUF_NAMES.items()}
+    if name in hf:
+        return hf[name]
+    _, layer, module, kind = name.split(".")
+    return f"model.layers.{layer}.{hf[module]}.{kind}"
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Tokenizers.
 
@@ -352,5 +373,6 @@ if __name__ == "__main__":
     gguf_blocks()
     tokenizers_and_gguf(reader)
     sentencepiece_tokenizer()
+    write_json(HERE / "smollm2_checksums.json", smollm2_checksums(reader))
     smollm2_template = reader.fields["tokenizer.chat_template"].contents()
     write_json(HERE / "chat_templates.json", chat_cases(smollm2_template))
