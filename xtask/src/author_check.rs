@@ -183,7 +183,8 @@ fn reference(workspace: &Workspace, selected: &Selected<'_>) -> Result<Part> {
 
     let tests: Vec<&str> = selected.iter().map(|(chapter, _)| chapter.test.as_str()).collect();
     let package = Solution::Reference.tests_package();
-    let built = cargo::build_tests(workspace.root(), package, &tests, Style::plain(), cargo::Progress::Hidden)?;
+    let built =
+        cargo::build_tests(cargo::command(workspace.root()), package, &tests, Style::plain(), cargo::Progress::Hidden)?;
     let Built::Binaries(binaries) = built else { return Ok(part) };
     for (chapter, _) in selected {
         let Some(binary) = binaries.iter().find(|b| b.name == chapter.test) else { continue };

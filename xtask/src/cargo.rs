@@ -60,9 +60,14 @@ pub enum Progress {
     Hidden,
 }
 
-/// Builds the test targets `tests` of `package` in the workspace at `root`.
-pub fn build_tests(root: &Path, package: &str, tests: &[&str], style: Style, progress: Progress) -> Result<Built> {
-    let mut command = command(root);
+/// Builds the test targets `tests` of `package`; `command` comes from [`command`].
+pub fn build_tests(
+    mut command: Command,
+    package: &str,
+    tests: &[&str],
+    style: Style,
+    progress: Progress,
+) -> Result<Built> {
     let format = if style.is_coloured() { "json-diagnostic-rendered-ansi" } else { "json" };
     command.args(["test", "--no-run", "--package", package, "--message-format", format]);
     for test in tests {
@@ -72,15 +77,13 @@ pub fn build_tests(root: &Path, package: &str, tests: &[&str], style: Style, pro
 }
 
 /// Builds the library of `package`.
-pub fn build_library(root: &Path, package: &str, progress: Progress) -> Result<Built> {
-    let mut command = command(root);
+pub fn build_library(mut command: Command, package: &str, progress: Progress) -> Result<Built> {
     command.args(["build", "--lib", "--package", package, "--message-format", "json"]);
     build(command, progress)
 }
 
 /// Type-checks the library of `package`.
-pub fn check_library(root: &Path, package: &str, progress: Progress) -> Result<Built> {
-    let mut command = command(root);
+pub fn check_library(mut command: Command, package: &str, progress: Progress) -> Result<Built> {
     command.args(["check", "--lib", "--package", package, "--message-format", "json"]);
     build(command, progress)
 }

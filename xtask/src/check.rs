@@ -103,7 +103,7 @@ pub fn grade(
     let tests: Vec<&str> = selected.iter().map(|(chapter, _)| chapter.test.as_str()).collect();
     let progress = if options.json { BuildProgress::Hidden } else { BuildProgress::Shown };
     let package = solution.tests_package();
-    let binaries = match cargo::build_tests(workspace.root(), package, &tests, style, progress)? {
+    let binaries = match cargo::build_tests(cargo::command(workspace.root()), package, &tests, style, progress)? {
         Built::Binaries(binaries) => binaries,
         Built::Errors(errors) => {
             let mut graded = Graded::not_run(selected, &Status::DoesNotCompile);

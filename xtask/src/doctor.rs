@@ -181,7 +181,7 @@ fn learner_compiles(workspace: &Workspace) -> Finding {
     if workspace.uses_mlx() && matches!(mlx_setup::status(workspace.root()), mlx_setup::Status::Missing(_)) {
         return Finding::Note("not compiled: MLX comes first".to_owned());
     }
-    match cargo::build_library(workspace.root(), "tiny-llm", Progress::Shown) {
+    match cargo::build_library(cargo::command(workspace.root()), "tiny-llm", Progress::Shown) {
         Ok(Built::Binaries(_)) => Finding::Fine("compiles".to_owned()),
         Ok(Built::Errors(errors)) => Finding::Broken(
             format!("does not compile ({} errors)", errors.len()),

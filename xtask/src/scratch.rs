@@ -5,6 +5,7 @@
 //! folder, so that everything but the stand-in itself is already compiled.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::cargo::{self, Built, Progress};
 use crate::error::{Error, Result};
@@ -14,12 +15,14 @@ use crate::workspace::{Workspace, files_below, read_text, write_text};
 
 pub struct Scratch {
     folder: PathBuf,
+    target: PathBuf,
 }
 
 impl Scratch {
     pub fn create(workspace: &Workspace) -> Result<Self> {
         let root = workspace.root().canonicalize().map_err(|e| Error::io("find", workspace.root(), &e))?;
-        let scratch = Self { folder: root.join(workspace.target()).join("author") };
+        let target = root.join(workspace.target());
+        let scratch = Self { folder: target.join("author"), target };
         let learner = root.join("crates/tiny-llm");
         let stand_in = scratch.solution();
         let adapt = |text: &str, base: &Path| redirect(&absolute_paths(text, base), &learner, &stand_in);
@@ -68,13 +71,20 @@ impl Scratch {
         write_if_changed(&self.solution().join(relative), text)
     }
 
+    /// Cargo in the scratch workspace, with the real one's target folder.
+    fn cargo(&self) -> Command {
+        let mut command = cargo::command(&self.folder);
+        command.env("CARGO_TARGET_DIR", &self.target);
+        command
+    }
+
     pub fn build_tests(&self, tests: &[&str]) -> Result<Built> {
-        cargo::build_tests(&self.folder, "tests-student", tests, Style::plain(), Progress::Hidden)
+        cargo::build_tests(self.cargo(), "tests-student", tests, Style::plain(), Progress::Hidden)
     }
 
     /// Only type-checks the solution.
     pub fn check(&self) -> Result<Built> {
-        cargo::check_library(&self.folder, "tiny-llm", Progress::Hidden)
+        cargo::check_library(self.cargo(), "tiny-llm", Progress::Hidden)
     }
 }
 
