@@ -4,6 +4,7 @@
 //! It has the real test package and the real Cargo profiles and lock file, and shares the target
 //! folder, so that everything but the stand-in itself is already compiled.
 
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,13 +17,17 @@ use crate::workspace::{Workspace, files_below, read_text, write_text};
 pub struct Scratch {
     folder: PathBuf,
     target: PathBuf,
+    /// Held as long as the scratch workspace is in use: two runs would exchange its files under
+    /// each other's tests.
+    _lock: File,
 }
 
 impl Scratch {
     pub fn create(workspace: &Workspace) -> Result<Self> {
         let root = workspace.root().canonicalize().map_err(|e| Error::io("find", workspace.root(), &e))?;
         let target = root.join(workspace.target());
-        let scratch = Self { folder: target.join("author"), target };
+        let folder = target.join("author");
+        let scratch = Self { _lock: lock(&folder)?, folder, target };
         let learner = root.join("crates/tiny-llm");
         let stand_in = scratch.solution();
         let adapt = |text: &str, base: &Path| redirect(&absolute_paths(text, base), &learner, &stand_in);
@@ -60,7 +65,7 @@ impl Scratch {
         for path in files_below(&self.solution().join("src"))? {
             let wanted = path.strip_prefix(self.solution()).is_ok_and(|p| files.iter().any(|f| f.path == p));
             if !wanted {
-                std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+                fs::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
             }
         }
         Ok(())
@@ -88,8 +93,25 @@ impl Scratch {
     }
 }
 
+/// Waits until no other process uses the scratch workspace.
+fn lock(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
+    let path = folder.join("lock");
+    let failed = |e| Error::io("lock", &path, &e);
+    let file = File::create(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("waiting for another `author check` of this clone to end");
+            file.lock().map_err(failed)?;
+        }
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    Ok(file)
+}
+
 fn write_if_changed(path: &Path, text: &str) -> Result<()> {
-    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
     write_text(path, text)
