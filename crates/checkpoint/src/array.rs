@@ -26,7 +26,7 @@ pub(crate) fn to_array(name: &str, tensor: &HostTensor<'_>, dtype: Dtype) -> Res
         tensor.shape.iter().map(|&size| i32::try_from(size)).collect::<Result<_, _>>().map_err(|_| {
             fault(mlx_rs::error::Exception::custom(format!("shape {:?} exceeds MLX's 32-bit sizes", tensor.shape)))
         })?;
-    let bytes = aligned(&tensor.bytes);
+    let bytes = aligned(tensor.bytes());
     // SAFETY: MLX copies product(shape) elements of this type from the pointer before it returns. HostTensor's invariant
     // gives the buffer exactly that length, and `aligned` the alignment of the largest element type.
     let array = unsafe { Array::from_raw_data(bytes.as_ptr().cast(), &shape, tensor.element.dtype()) };

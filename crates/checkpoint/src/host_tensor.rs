@@ -1,7 +1,5 @@
 //! A tensor in the CPU's memory, before it becomes an MLX array.
 
-use std::borrow::Cow;
-
 /// How one element is stored. Every file format is translated into these few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElementType {
@@ -33,48 +31,58 @@ impl std::fmt::Display for ElementType {
     }
 }
 
-/// Row-major little-endian elements: borrowed from the mapped file where it stores them so, owned where they were computed.
+/// Row-major elements of one tensor.
 ///
-/// Invariant: `bytes.len()` is the product of `shape` times the element's size.
+/// Invariant: the bytes are as many as the product of `shape` times the element's size.
 #[derive(Debug)]
-pub struct HostTensor<'a> {
-    pub element: ElementType,
-    pub shape: Vec<usize>,
-    pub bytes: Cow<'a, [u8]>,
+pub(crate) struct HostTensor<'a> {
+    pub(crate) element: ElementType,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Data<'a>,
+}
+
+/// The elements in the machine's byte order, which is little-endian like the files' on every machine that MLX runs on.
+#[derive(Debug)]
+pub(crate) enum Data<'a> {
+    /// In the mapped file, where it stores them so.
+    Mapped(&'a [u8]),
+    Reordered(Vec<u8>),
+    Dequantized(Vec<f32>),
 }
 
 impl HostTensor<'static> {
     pub(crate) fn from_f32(values: Vec<f32>, shape: Vec<usize>) -> Self {
         debug_assert_eq!(values.len(), shape.iter().product::<usize>());
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { element: ElementType::F32, shape, bytes: Cow::Owned(bytes) }
+        Self { element: ElementType::F32, shape, data: Data::Dequantized(values) }
     }
 
     pub(crate) fn zeros(element: ElementType, shape: Vec<usize>) -> Self {
         let len = shape.iter().product::<usize>() * element.size();
-        Self { element, shape, bytes: Cow::Owned(vec![0; len]) }
+        Self { element, shape, data: Data::Reordered(vec![0; len]) }
     }
 }
 
 impl HostTensor<'_> {
-    /// The values as f32, which holds f16 and bf16 exactly. Packed u32 words are converted as numbers.
-    pub fn to_f32(&self) -> Vec<f32> {
-        match self.element {
-            ElementType::F32 => {
-                self.bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
-            ElementType::F16 => {
-                self.bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
-            ElementType::Bf16 => {
-                self.bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
-            }
-            ElementType::U32 => self.to_u32().into_iter().map(|word| word as f32).collect(),
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Mapped(bytes) => bytes,
+            Data::Reordered(bytes) => bytes,
+            Data::Dequantized(values) => bytemuck::cast_slice(values),
         }
     }
 
-    /// The packed words of a U32 tensor (of other tensors: their bits, four bytes at a time).
-    pub(crate) fn to_u32(&self) -> Vec<u32> {
-        self.bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    /// The values as f32, which holds f16 and bf16 exactly. Packed u32 words are converted as numbers.
+    pub(crate) fn to_f32(&self) -> Vec<f32> {
+        let bytes = self.bytes();
+        match self.element {
+            ElementType::F32 => bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+            ElementType::F16 => {
+                bytes.as_chunks().0.iter().map(|&bytes| half::f16::from_le_bytes(bytes).to_f32()).collect()
+            }
+            ElementType::Bf16 => {
+                bytes.as_chunks().0.iter().map(|&bytes| half::bf16::from_le_bytes(bytes).to_f32()).collect()
+            }
+            ElementType::U32 => bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes) as f32).collect(),
+        }
     }
 }

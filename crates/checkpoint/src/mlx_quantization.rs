@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -116,17 +117,30 @@ impl PackedTensor<'_> {
     /// The weights `[O, I]`, computed in f32. With 16-bit scales the product is exact and only the sum is rounded.
     pub(crate) fn dequantize(&self) -> HostTensor<'static> {
         let QuantizationParams { group_size, bits } = self.params;
-        let mask = (1u32 << bits) - 1;
         let (scales, biases) = (self.scales.to_f32(), self.biases.to_f32());
+        let words = self.packed.bytes().as_chunks::<4>().0;
         let words_per_group = group_size / self.params.per_word();
-        let words = self.packed.to_u32();
-        let mut weights = Vec::with_capacity(words.len() * self.params.per_word());
-        for (group, (scale, bias)) in words.chunks_exact(words_per_group).zip(scales.iter().zip(&biases)) {
-            for word in group {
-                weights.extend((0..32).step_by(bits).map(|shift| scale * (word >> shift & mask) as f32 + bias));
-            }
-        }
+        let mut weights = vec![0.0; words.len() * self.params.per_word()];
+        let unpack = if bits == 4 { unpack_group::<4> } else { unpack_group::<8> };
+        let groups = words.par_chunks_exact(words_per_group).zip(scales.par_iter().zip(&biases));
+        weights
+            .par_chunks_exact_mut(group_size)
+            .zip(groups)
+            .with_min_len(GROUPS_PER_TASK)
+            .for_each(|(weights, (words, (&scale, &bias)))| unpack(words, scale, bias, weights));
         let columns = self.packed.shape[1] * self.params.per_word();
         HostTensor::from_f32(weights, vec![self.packed.shape[0], columns])
+    }
+}
+
+/// Enough work for a thread to be worth waking.
+const GROUPS_PER_TASK: usize = 1024;
+
+fn unpack_group<const BITS: usize>(words: &[[u8; 4]], scale: f32, bias: f32, weights: &mut [f32]) {
+    for (&word, weights) in words.iter().zip(weights.chunks_exact_mut(32 / BITS)) {
+        let word = u32::from_le_bytes(word);
+        for (i, weight) in weights.iter_mut().enumerate() {
+            *weight = scale * (word >> (BITS * i) & ((1 << BITS) - 1)) as f32 + bias;
+        }
     }
 }

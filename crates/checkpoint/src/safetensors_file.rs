@@ -3,7 +3,6 @@
 //! Format: eight bytes with the header's length, a JSON header that gives each tensor's dtype, shape and byte range,
 //! then the data without gaps (<https://huggingface.co/docs/safetensors>).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 
 use crate::error::{Error, Result};
-use crate::host_tensor::{ElementType, HostTensor};
+use crate::host_tensor::{Data, ElementType, HostTensor};
 
 /// The `safetensors` crate allows as much; a longer header is a lie about its length.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -77,7 +76,7 @@ impl SafetensorsFile {
         let info = self.metadata.info(name)?;
         let (begin, end) = info.data_offsets;
         let bytes = self.map.get(self.data_start + begin..self.data_start + end)?;
-        Some(Ok(HostTensor { element, shape: info.shape.clone(), bytes: Cow::Borrowed(bytes) }))
+        Some(Ok(HostTensor { element, shape: info.shape.clone(), data: Data::Mapped(bytes) }))
     }
 }
 

@@ -3,6 +3,8 @@
 //! A quantized row is cut into blocks; each block is dequantized on its own. All arithmetic is f32 in the order that
 //! ggml's reference code uses, so the values agree bit for bit. Source: `ggml-common.h` (layout) and `ggml-quants.c`.
 
+use rayon::prelude::*;
+
 use crate::gguf::k_blocks;
 
 /// The element types that can be read. Numbers as in ggml's `enum ggml_type`.
@@ -68,38 +70,44 @@ impl BlockType {
 pub(crate) fn dequantize(block_type: BlockType, bytes: &[u8]) -> Vec<f32> {
     let (len, size) = (block_type.block_len(), block_type.block_bytes());
     let mut values = vec![0.0; bytes.len() / size * len];
-    for (block, out) in bytes.chunks_exact(size).zip(values.chunks_exact_mut(len)) {
-        match block_type {
-            BlockType::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-            BlockType::F16 => out[0] = f16_at(block, 0),
-            BlockType::BF16 => out[0] = half::bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-            BlockType::Q4_0 => {
-                let d = f16_at(block, 0);
-                nibbles(&block[2..], out, |_, q| (i32::from(q) - 8) as f32 * d);
-            }
-            BlockType::Q4_1 => {
-                let (d, m) = (f16_at(block, 0), f16_at(block, 2));
-                nibbles(&block[4..], out, |_, q| f32::from(q) * d + m);
-            }
-            BlockType::Q5_0 => {
-                let d = f16_at(block, 0);
-                let fifth_bits = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
-                nibbles(&block[6..], out, |i, q| {
-                    let q = i32::from(q) | ((fifth_bits >> i & 1) << 4) as i32;
-                    (q - 16) as f32 * d
-                });
-            }
-            BlockType::Q8_0 => {
-                let d = f16_at(block, 0);
-                for (value, &q) in out.iter_mut().zip(&block[2..]) {
-                    *value = f32::from(q as i8) * d;
-                }
-            }
-            BlockType::Q4_K => k_blocks::dequantize_q4_k(block, out),
-            BlockType::Q6_K => k_blocks::dequantize_q6_k(block, out),
-        }
-    }
+    let blocks = bytes.par_chunks_exact(size).zip(values.par_chunks_exact_mut(len));
+    blocks.with_min_len(BLOCKS_PER_TASK).for_each(|(block, out)| dequantize_block(block_type, block, out));
     values
+}
+
+/// Enough work for a thread to be worth waking.
+const BLOCKS_PER_TASK: usize = 1024;
+
+fn dequantize_block(block_type: BlockType, block: &[u8], out: &mut [f32]) {
+    match block_type {
+        BlockType::F32 => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+        BlockType::F16 => out[0] = f16_at(block, 0),
+        BlockType::BF16 => out[0] = half::bf16::from_le_bytes([block[0], block[1]]).to_f32(),
+        BlockType::Q4_0 => {
+            let d = f16_at(block, 0);
+            nibbles(&block[2..], out, |_, q| (i32::from(q) - 8) as f32 * d);
+        }
+        BlockType::Q4_1 => {
+            let (d, m) = (f16_at(block, 0), f16_at(block, 2));
+            nibbles(&block[4..], out, |_, q| f32::from(q) * d + m);
+        }
+        BlockType::Q5_0 => {
+            let d = f16_at(block, 0);
+            let fifth_bits = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
+            nibbles(&block[6..], out, |i, q| {
+                let q = i32::from(q) | ((fifth_bits >> i & 1) << 4) as i32;
+                (q - 16) as f32 * d
+            });
+        }
+        BlockType::Q8_0 => {
+            let d = f16_at(block, 0);
+            for (value, &q) in out.iter_mut().zip(&block[2..]) {
+                *value = f32::from(q as i8) * d;
+            }
+        }
+        BlockType::Q4_K => k_blocks::dequantize_q4_k(block, out),
+        BlockType::Q6_K => k_blocks::dequantize_q6_k(block, out),
+    }
 }
 
 pub(crate) fn f16_at(bytes: &[u8], index: usize) -> f32 {

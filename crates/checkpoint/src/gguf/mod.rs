@@ -12,7 +12,6 @@ mod metadata;
 mod names;
 mod tokenizer;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +20,7 @@ use memmap2::Mmap;
 use crate::architecture::TensorShapes;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::host_tensor::{ElementType, HostTensor};
+use crate::host_tensor::{Data, ElementType, HostTensor};
 use crate::safetensors_file::map_file;
 use blocks::BlockType;
 use header::{Header, HeaderFault, TensorInfo};
@@ -72,12 +71,12 @@ impl GgufFile {
         };
         let tensor = match info.block_type {
             BlockType::F32 | BlockType::F16 | BlockType::BF16 => {
-                HostTensor { element, shape: info.shape.clone(), bytes: Cow::Borrowed(bytes) }
+                HostTensor { element, shape: info.shape.clone(), data: Data::Mapped(bytes) }
             }
             quantized => HostTensor::from_f32(blocks::dequantize(quantized, bytes), info.shape.clone()),
         };
         let tensor = match self.heads_to_restore(name) {
-            Some(heads) => HostTensor { bytes: Cow::Owned(restore_row_order(&tensor, heads)), ..tensor },
+            Some(heads) => HostTensor { data: Data::Reordered(restore_row_order(&tensor, heads)), ..tensor },
             None => tensor,
         };
         Ok((tensor, element))
@@ -131,14 +130,15 @@ fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Header<'a>> {
 /// as rows `2i` and `2i + 1`. The shape is checked before: `[heads * D, E]` with an even D.
 fn restore_row_order(tensor: &HostTensor<'_>, heads: usize) -> Vec<u8> {
     let rows = tensor.shape.first().copied().unwrap_or(0);
-    let row_bytes = tensor.bytes.len().checked_div(rows).unwrap_or(0);
+    let bytes = tensor.bytes();
+    let row_bytes = bytes.len().checked_div(rows).unwrap_or(0);
     let half = rows / heads.max(1) / 2;
-    let mut restored = Vec::with_capacity(tensor.bytes.len());
+    let mut restored = Vec::with_capacity(bytes.len());
     for head in 0..heads {
         for part in 0..2 {
             for i in 0..half {
                 let row = (head * half + i) * 2 + part;
-                restored.extend_from_slice(&tensor.bytes[row * row_bytes..(row + 1) * row_bytes]);
+                restored.extend_from_slice(&bytes[row * row_bytes..(row + 1) * row_bytes]);
             }
         }
     }
