@@ -15,6 +15,7 @@ const NEUTRAL: &[(&str, &[Value])] = &[
     ("use_sliding_window", &[Value::Bool(false)]),
     ("mlp_bias", &[Value::Bool(false)]),
     ("use_mrope", &[Value::Bool(false)]),
+    ("rope_interleaved", &[Value::Bool(false)]),
     ("is_encoder_decoder", &[Value::Bool(false)]),
     ("num_experts", &[]),
     ("num_local_experts", &[]),

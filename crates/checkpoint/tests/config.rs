@@ -96,6 +96,7 @@ fn merge(config: &mut Value, fields: Value) {
 #[case(json!({ "model_type": "llama" }), "sliding_window")]
 #[case(json!({ "torch_dtype": "float8_e4m3fn" }), "torch_dtype `float8_e4m3fn`")]
 #[case(json!({ "dtype": "float64" }), "dtype `float64`")]
+#[case(json!({ "rope_interleaved": true }), "rope_interleaved = true")]
 #[case(json!({ "num_experts": 8 }), "num_experts = 8")]
 #[case(json!({ "quantization_config": { "quant_method": "gptq", "bits": 4 } }), "quant_method `gptq`")]
 #[case(json!({ "quantization": { "group_size": 64, "bits": 3 } }), "quantization = ")]

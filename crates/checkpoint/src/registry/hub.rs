@@ -59,7 +59,7 @@ fn fault(name: &str, error: &HFError) -> Error {
         HFError::LocalEntryNotFound { .. } => {
             "the model is not in the cache, and HF_HUB_OFFLINE forbids downloading it".to_owned()
         }
-        HFError::RepoNotFound { .. } => {
+        HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => {
             "there is no such model on the hub, or it is private and the token (HF_TOKEN) may not see it".to_owned()
         }
         HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {

@@ -62,3 +62,19 @@ fn unknown(name: &str, problem: &str) -> Error {
     );
     Error::UnknownModel { name: name.to_owned(), problem }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_hub_id;
+
+    #[test]
+    fn hub_ids_are_told_from_paths() {
+        for id in ["Qwen/Qwen2.5-0.5B-Instruct", "mlx-community/Qwen2-7B-Instruct-4bit", "a/b_c"] {
+            assert!(is_hub_id(id), "{id}");
+        }
+        for path in ["", "/", "a", "a/", "/a", "./a", "../a", "a/b/c", "a/b.gguf", "a/-b", "a b/c", "~/models", "a\\b"]
+        {
+            assert!(!is_hub_id(path), "{path}");
+        }
+    }
+}
