@@ -1,7 +1,7 @@
 //! One memory-mapped `.safetensors` file.
 //!
 //! Format: eight bytes with the header's length, a JSON header that gives each tensor's dtype, shape and byte range,
-//! then the data without gaps (<https://huggingface.co/docs/safetensors>).
+//! then the data without gaps (the format section of the `safetensors` project).
 
 use std::collections::BTreeMap;
 use std::fs::File;
