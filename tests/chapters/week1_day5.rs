@@ -161,7 +161,18 @@ fn task_3_load_reads_every_tensor_into_its_place(
             None => panic!("{name}: {tensor} is not in the model as {dtype:?}: {array}"),
         }
     }
-    if !open(name).has("lm_head.weight") {
+    let checkpoint = open(name);
+    let config = checkpoint.config();
+    let (head_dim, positions) = (config.head_dim as i32, config.max_position_embeddings as i32);
+    let rope = RotaryEmbedding::new(head_dim, positions, config.rope_theta, false);
+    let rope = format!("{:?}", rope.unwrap_or_else(|error| panic!("{name}: {error}")));
+    assert_eq!(
+        printed.matches(&rope).count(),
+        1,
+        "{name}: one rotation table for the whole model, of {head_dim} dimensions, {positions} positions, and base {}",
+        config.rope_theta
+    );
+    if !checkpoint.has("lm_head.weight") {
         assert!(
             printed.contains("lm_head: None"),
             "{name}: the output head is tied to the embedding, so there is no lm_head"
