@@ -202,7 +202,9 @@ fn reference(workspace: &Workspace, selected: &Selected<'_>) -> Result<Part> {
 fn wrong_answers(workspace: &Workspace) -> Result<Part> {
     let mut part = Part::new("wrong");
     let mut command = cargo::command(workspace.root());
-    command.args(["test", "--package", "grader", "--test", "wrong_variants", "--", "--nocapture"]);
+    // The second package has no such test; it makes the features those of `check` (see `cargo::build_library`).
+    command.args(["test", "--package", "grader", "--package", "tests-student", "--test", "wrong_variants"]);
+    command.args(["--", "--nocapture"]);
     let finished = process::output(&mut command)?;
     let Some((n_passed, _)) = finished.stdout.lines().find_map(libtest::totals) else {
         return Err(Error::new(format!("the grader's test could not run: {}", finished.stderr.trim())));

@@ -11,7 +11,7 @@ use crate::solution;
 use crate::stubs;
 use crate::workspace::Workspace;
 
-/// Type-checks the stubs with one task solved, for each task in turn.
+/// Compiles the stubs with one task solved, for each task in turn.
 pub fn each_task_alone(workspace: &Workspace, course: &Course, selected: &Selected<'_>) -> Result<Part> {
     let mut part = Part::new("solve");
     let stubs = stubs::generate(workspace, course)?;
@@ -20,7 +20,7 @@ pub fn each_task_alone(workspace: &Workspace, course: &Course, selected: &Select
         for task in tasks {
             let solved = solution::solve_in(workspace, course, &stubs, &task.id)?;
             scratch.put(workspace, &solved)?;
-            let problem = match scratch.check()? {
+            let problem = match scratch.build_solution()? {
                 Built::Binaries(_) => None,
                 Built::Errors(errors) => Some(errors.first().map(|e| e.rendered.clone()).unwrap_or_default()),
             };

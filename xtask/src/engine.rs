@@ -1,5 +1,7 @@
 //! `chat`, `generate`, `logits`, `perplexity`: handed on to the engine's own binary, in release.
 
+use std::path::Path;
+
 use crate::cargo;
 use crate::chapters::Course;
 use crate::error::{Error, Result};
@@ -25,22 +27,37 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
         }
     };
 
+    // The hub's client is a large build that the built-in model and files do not need.
+    let hub = if needs_hub(&passed_on) { ",hub" } else { "" };
+    let features = format!("{}{hub}", solution.name());
     let mut cargo = cargo::command(workspace.root());
-    cargo.args(["build", "--release", "--package", PACKAGE, "--no-default-features"]);
-    cargo.args(["--features", solution.name()]);
+    cargo.args(["build", "--release", "--package", PACKAGE, "--no-default-features", "--features", &features]);
     if !process::run_attached(&mut cargo)?.success() {
         return Err(build_failed(solution));
     }
     // `cargo run` finds the binary built just now, and gives it our terminal and the rest.
     let mut cargo = cargo::command(workspace.root());
     cargo.args(["run", "--quiet", "--release", "--package", PACKAGE, "--no-default-features"]);
-    cargo.args(["--features", solution.name(), "--", command]).args(&passed_on);
+    cargo.args(["--features", &features, "--", command]).args(&passed_on);
     match process::run_attached(&mut cargo)?.code() {
         Some(0) => Ok(Verdict::Passed),
         Some(1) => Ok(Verdict::NotPassed),
         // The engine has said what is wrong; Ctrl-C needs no words.
         _ => Err(Error::new(format!("`{command}` did not finish"))),
     }
+}
+
+/// Whether `--model` names something of the form `owner/model` that is not on this disk.
+fn needs_hub(arguments: &[String]) -> bool {
+    let mut model = None;
+    for (argument, next) in arguments.iter().zip(arguments.iter().skip(1).map(Some).chain([None])) {
+        if let Some(value) = argument.strip_prefix("--model=") {
+            model = Some(value);
+        } else if argument == "--model" || argument == "-m" {
+            model = next.map(String::as_str);
+        }
+    }
+    model.is_some_and(|model| model.matches('/').count() == 1 && !Path::new(model).exists())
 }
 
 fn build_failed(solution: Solution) -> Error {
@@ -112,6 +129,18 @@ mod tests {
         assert_eq!(rest, ["--seed", "7", "Hello", "--top-k=3"]);
         let (solution, rest) = split(&["--", "--solution", "x"]).unwrap();
         assert_eq!((solution, rest.len()), (None, 2));
+    }
+
+    #[test]
+    fn only_a_hub_id_needs_the_hub() {
+        let needs = |arguments: &[&str]| needs_hub(&arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+        assert!(needs(&["--model", "Qwen/Qwen2.5-0.5B-Instruct"]));
+        assert!(needs(&["-m", "Qwen/Qwen2.5-0.5B-Instruct", "Hello"]));
+        assert!(needs(&["--model=Qwen/Qwen2.5-0.5B-Instruct"]));
+        assert!(!needs(&["Is a/b a fraction?"]));
+        assert!(!needs(&["--model", "smollm2-135m"]));
+        assert!(!needs(&["--model", "/somewhere/else/model"]));
+        assert!(!needs(&["--model"]));
     }
 
     #[test]

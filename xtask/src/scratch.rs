@@ -87,9 +87,9 @@ impl Scratch {
         cargo::build_tests(self.cargo(), "tests-student", tests, Style::plain(), Progress::Hidden)
     }
 
-    /// Only type-checks the solution.
-    pub fn check(&self) -> Result<Built> {
-        cargo::check_library(self.cargo(), "tiny-llm", Progress::Hidden)
+    /// Compiles the solution alone.
+    pub fn build_solution(&self) -> Result<Built> {
+        cargo::build_library(self.cargo(), "tiny-llm", Progress::Hidden)
     }
 }
 
