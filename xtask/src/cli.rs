@@ -24,7 +24,9 @@ use crate::workspace::{Solution, Workspace};
 /// Runs the command that `arguments` ask for and returns the process's exit code.
 pub fn main(arguments: Vec<String>) -> u8 {
     let result = dispatch(&arguments);
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && !error.is_reported()
+    {
         eprintln!("error: {error}");
     }
     exit_code(&result)

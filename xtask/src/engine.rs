@@ -43,7 +43,7 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
         Some(0) => Ok(Verdict::Passed),
         Some(1) => Ok(Verdict::NotPassed),
         // The engine has said what is wrong; Ctrl-C needs no words.
-        _ => Err(Error::new(format!("`{command}` did not finish"))),
+        _ => Err(Error::already_reported()),
     }
 }
 

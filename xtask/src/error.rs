@@ -20,6 +20,15 @@ impl Error {
         Self { message: message.into(), remedy: None }
     }
 
+    /// The program that failed has told the reader already; nothing more is printed.
+    pub fn already_reported() -> Self {
+        Self::new("")
+    }
+
+    pub fn is_reported(&self) -> bool {
+        self.message.is_empty()
+    }
+
     /// Adds what the reader should do now.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {

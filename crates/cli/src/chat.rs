@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use anyhow::{Context, Result, bail};
-use checkpoint::{ChatTemplate, Message};
+use checkpoint::{ChatTemplate, Message, Tokenizer};
 
 use crate::arguments::Chat;
 use crate::generate::stream;
@@ -14,7 +14,8 @@ pub fn run(arguments: &Chat) -> Result<()> {
     let loaded = load(&arguments.model)?;
     let template =
         loaded.checkpoint.chat_template().context("only an instruction-tuned model can chat; use `generate`")?;
-    let mut conversation = Conversation { loaded, template, messages: Vec::new() };
+    let tokenizer = loaded.tokenizer()?;
+    let mut conversation = Conversation { loaded, tokenizer, template, messages: Vec::new() };
     if let Some(system) = &arguments.system {
         conversation.messages.push(Message::new("system", system));
     }
@@ -31,6 +32,7 @@ pub fn run(arguments: &Chat) -> Result<()> {
 
 struct Conversation {
     loaded: Loaded,
+    tokenizer: Tokenizer,
     template: ChatTemplate,
     messages: Vec<Message>,
 }
@@ -55,8 +57,8 @@ impl Conversation {
     fn answer(&self, arguments: &Chat) -> Result<String> {
         let prompt = self.template.render(&self.messages, true)?;
         // The template writes the special tokens itself.
-        let tokens = self.loaded.tokenizer.encode(&prompt, false)?;
-        let generation = stream(&self.loaded, &tokens, &arguments.sampling, true)?;
+        let tokens = self.tokenizer.encode(&prompt, false)?;
+        let generation = stream(&self.loaded, &self.tokenizer, &tokens, &arguments.sampling, true)?;
         report::print_timings(&generation);
         Ok(generation.text)
     }

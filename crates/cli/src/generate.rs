@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use anyhow::Result;
+use checkpoint::Tokenizer;
 
 use crate::arguments::{Generate, SamplingArguments};
 use crate::engine::{GenerateOptions, Generation, Sampler, generate_text};
@@ -13,7 +14,8 @@ use crate::report;
 pub fn run(arguments: &Generate) -> Result<()> {
     let loaded = load(&arguments.model)?;
     let prompt = loaded.tokens(&arguments.input)?;
-    let generation = stream(&loaded, &prompt, &arguments.sampling, !arguments.json)?;
+    let tokenizer = loaded.tokenizer()?;
+    let generation = stream(&loaded, &tokenizer, &prompt, &arguments.sampling, !arguments.json)?;
     if arguments.json {
         println!("{}", report::json(&prompt, &generation));
     }
@@ -22,14 +24,20 @@ pub fn run(arguments: &Generate) -> Result<()> {
 }
 
 /// Generates after `prompt`, showing the text as it comes.
-pub fn stream(loaded: &Loaded, prompt: &[u32], arguments: &SamplingArguments, show: bool) -> Result<Generation> {
+pub fn stream(
+    loaded: &Loaded,
+    tokenizer: &Tokenizer,
+    prompt: &[u32],
+    arguments: &SamplingArguments,
+    show: bool,
+) -> Result<Generation> {
     let mut sampler = Sampler::from_options(&arguments.sampler_options())?;
     let options = GenerateOptions {
         max_tokens: arguments.max_tokens,
         stop_tokens: loaded.checkpoint.config().eos_token_ids.clone(),
         stop_strings: arguments.stop_strings.clone(),
     };
-    let mut decoder = loaded.tokenizer.stream();
+    let mut decoder = tokenizer.stream();
     let mut output = io::stdout().lock();
     let generation = generate_text(&loaded.model, &mut decoder, prompt, &mut sampler, &options, &mut |text| {
         if !show {

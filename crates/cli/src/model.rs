@@ -14,7 +14,6 @@ use crate::engine::Qwen2Model;
 /// Everything that a command needs.
 pub struct Loaded {
     pub checkpoint: Checkpoint,
-    pub tokenizer: Tokenizer,
     pub model: Qwen2Model,
 }
 
@@ -30,7 +29,6 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     let spinner = spinner(format!("loading {}", arguments.model));
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
-    let tokenizer = checkpoint.tokenizer()?;
     let model = Qwen2Model::load(&checkpoint, dtype)?;
     spinner.finish_and_clear();
     let summary = checkpoint.summary()?;
@@ -39,14 +37,19 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
         arguments.model,
         start.elapsed().as_secs_f64()
     );
-    Ok(Loaded { checkpoint, tokenizer, model })
+    Ok(Loaded { checkpoint, model })
 }
 
 impl Loaded {
+    /// Read only where text is involved: token ids work without a tokenizer.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        Ok(self.checkpoint.tokenizer()?)
+    }
+
     /// The token ids of the input; refused when it is empty or names a token that the model lacks.
     pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
         let tokens = match (&input.text, &input.tokens) {
-            (Some(text), _) => self.tokenizer.encode(text, true)?,
+            (Some(text), _) => self.tokenizer()?.encode(text, true)?,
             (None, Some(tokens)) => tokens.clone(),
             (None, None) => bail!("give a text or --tokens"),
         };

@@ -22,7 +22,7 @@ pub fn run(arguments: &Perplexity) -> Result<()> {
     if window < 2 || window > loaded.model.max_positions() {
         bail!("--context must be between 2 and the model's {} positions", loaded.model.max_positions());
     }
-    let mut tokens = loaded.tokenizer.encode(&text, false)?;
+    let mut tokens = loaded.tokenizer()?.encode(&text, false)?;
     tokens.truncate(arguments.limit.unwrap_or(tokens.len()));
     // A last window of one token has nothing to score.
     let windows: Vec<&[u32]> = tokens.chunks(window).filter(|window| window.len() > 1).collect();
