@@ -166,11 +166,8 @@ impl Qwen2Model {
         let mut x = self.embed_tokens.forward(token_ids)?; // [B, L, E]
         observe(&x);
         for (layer_idx, layer) in self.layers.iter().enumerate() {
-            // `as_mut` per layer lends each block its own entry.
-            let layer_cache = match cache.as_mut() {
-                Some(cache) => Some(cache[layer_idx].as_mut() as &mut dyn KvCache),
-                None => None,
-            };
+            // `as_mut` at every layer lends each block its own entry.
+            let layer_cache = cache.as_mut().map(|cache| cache[layer_idx].as_mut() as &mut dyn KvCache);
             x = layer.forward(&x, &self.rope, &mask, layer_cache)?;
             observe(&x);
         }

@@ -40,8 +40,7 @@ impl RotaryEmbedding {
     /// [`Error::InvalidArgument`] when `dims` is odd or a value is not positive.
     pub fn new(dims: i32, max_positions: i32, base: f32, traditional: bool) -> Result<Self> {
         // [task 1.2.1] RotaryEmbedding::new
-        // `!(base > 0.0)` also refuses NaN.
-        if dims < 2 || dims % 2 != 0 || max_positions < 1 || !(base > 0.0) {
+        if dims < 2 || dims % 2 != 0 || max_positions < 1 || base <= 0.0 || base.is_nan() {
             let message = format!(
                 "dims {dims} must be even and positive, max_positions {max_positions} and base {base} positive"
             );
