@@ -314,11 +314,15 @@ fn task_5_sample_from_uniform_inverts_the_distribution() {
     });
 }
 
-#[test]
-fn task_5_sampler_repeats_with_the_same_seed() {
-    let draw = |seed| draws(&mut must(Sampler::new(Vec::new(), seed)), &flat(16), 40);
+#[rstest]
+fn task_5_sampler_repeats_with_the_same_seed(#[values(false, true)] from_options: bool) {
+    let draw = |seed| {
+        let options = SamplerOptions { seed, ..sampling() };
+        let sampler = if from_options { Sampler::from_options(&options) } else { Sampler::new(Vec::new(), seed) };
+        draws(&mut must(sampler), &flat(16), 40)
+    };
     check_tokens("two samplers with seed 7", &draw(7), &draw(7));
-    for seed in [8, 9, 7_000_000_007] {
+    for seed in [0, 8, 9, 7_000_000_007] {
         assert_ne!(draw(7), draw(seed), "40 tokens with seed 7 and with seed {seed}");
     }
 }
