@@ -7,7 +7,8 @@
 //! Reading order: [`checkpoint`](Checkpoint), `config`, `architecture` (which tensors there must be); then one source of weights,
 //! `hf_weights` over `shards` over `safetensors_file`, or `gguf`; then `tokenizer`, `decode_stream`, `chat_template`.
 //!
-//! Invariant: no input makes this crate panic, loop, or allocate more than a small multiple of the file's size.
+//! Invariant: no file makes this crate panic, loop, or allocate more than a small multiple of its size, except for a chat
+//! template written with that aim: a template is a program, whose steps are bounded and whose memory is not.
 
 mod architecture;
 mod array;

@@ -44,7 +44,7 @@ fn every_rendering_equals_that_of_transformers() {
 #[test]
 fn plain_messages_render_as_the_same_json_does() {
     let file = json("chat_templates.json");
-    let source = file["templates"]["Qwen2.5"].as_str().unwrap();
+    let source = file["templates"]["ChatML with tools"].as_str().unwrap();
     let template = ChatTemplate::new(Path::new("template"), source, Vec::new()).unwrap();
     let messages = [Message::new("system", "Be brief."), Message::new("user", "Hi {{ not a variable }}")];
     let json =

@@ -99,9 +99,9 @@ def render(source, messages, tools, prompt):
 
 
 def chat_cases(smollm2_template):
-    # The template of Qwen2.5-Instruct (Qwen team, Apache-2.0), which nearly all models of this course carry.
-    qwen_template = (HERE / "qwen2.5.jinja").read_text(encoding="utf-8")
-    templates = {"SmolLM2": smollm2_template, "Qwen2.5": qwen_template} | EDGE_TEMPLATES
+    # ChatML with tools, in the constructs that the templates of Qwen2 and its kin use.
+    tools_template = (HERE / "tools.jinja").read_text(encoding="utf-8")
+    templates = {"SmolLM2": smollm2_template, "ChatML with tools": tools_template} | EDGE_TEMPLATES
     templates["tojson of tools"] = "{{ tools | tojson }}{{ tools | tojson(indent=2) }}"
     cases = []
 
@@ -112,10 +112,10 @@ def chat_cases(smollm2_template):
     for prompt in (False, True):
         for label, conversation in CONVERSATIONS.items():
             add(label, "SmolLM2", conversation, prompt=prompt)
-            add(label, "Qwen2.5", conversation, prompt=prompt)
-        add("tools", "Qwen2.5", [SYSTEM, USER], TOOLS, prompt)
-        add("tools without system", "Qwen2.5", [USER], TOOLS, prompt)
-        add("tool calls", "Qwen2.5", [USER, CALL, RESULT, RESULT, ANSWER, AGAIN], TOOLS, prompt)
+            add(label, "ChatML with tools", conversation, prompt=prompt)
+        add("tools", "ChatML with tools", [SYSTEM, USER], TOOLS, prompt)
+        add("tools without system", "ChatML with tools", [USER], TOOLS, prompt)
+        add("tool calls", "ChatML with tools", [USER, CALL, RESULT, RESULT, ANSWER, AGAIN], TOOLS, prompt)
     for template in EDGE_TEMPLATES:
         for label in ("one turn", "system, three turns"):
             add(label, template, CONVERSATIONS[label], prompt=True)
