@@ -22,10 +22,11 @@ pub fn run(workspace: &Workspace, course: &Course, selector: &str, check: bool) 
     for script in files_below(&workspace.fixtures().join("generate"))? {
         let name = script.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let of_chapter = selected.iter().any(|(chapter, _)| chapter.test == name);
-        // Scripts that belong to no day (tiny models that several days share) run with all days.
+        // Programs that belong to no day (models that several days share) run with all days; modules
+        // that the others import have no main part.
         let of_no_chapter = course.chapters.iter().all(|chapter| chapter.test != name);
-        let runs = script.extension().is_some_and(|e| e == "py") && read_text(&script)?.contains("__main__");
-        if runs && (of_chapter || (of_no_chapter && whole_course)) {
+        let is_program = script.extension().is_some_and(|e| e == "py") && read_text(&script)?.contains("__main__");
+        if of_chapter || (is_program && of_no_chapter && whole_course) {
             scripts.push(script);
         }
     }
