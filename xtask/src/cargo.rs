@@ -28,10 +28,10 @@ pub fn command(root: &Path) -> Command {
     command
 }
 
-/// A test binary that Cargo built.
+/// An executable that Cargo built.
 #[derive(Debug, Clone)]
-pub struct TestBinary {
-    /// The test target, such as `week1_day1`.
+pub struct Binary {
+    /// Its target, such as the test `week1_day1`.
     pub name: String,
     pub path: PathBuf,
     /// The folder of its package: Cargo runs test binaries there.
@@ -48,7 +48,7 @@ pub struct CompileError {
 
 #[derive(Debug)]
 pub enum Built {
-    Binaries(Vec<TestBinary>),
+    Binaries(Vec<Binary>),
     /// The code does not compile.
     Errors(Vec<CompileError>),
 }
@@ -86,7 +86,8 @@ pub fn build_library(mut command: Command, package: &str, progress: Progress) ->
     build(command, progress)
 }
 
-fn build(mut command: Command, progress: Progress) -> Result<Built> {
+/// Builds what `command` asks for; its binaries, or the compiler's errors.
+pub fn build(mut command: Command, progress: Progress) -> Result<Built> {
     let mut messages = Messages::default();
     let mut display = BuildDisplay::new(progress);
     let finished = process::run_captured(&mut command, None, &mut |line| {
@@ -112,13 +113,13 @@ fn build(mut command: Command, progress: Progress) -> Result<Built> {
 fn cargo_failed(stderr: &str) -> Error {
     let reason = stderr.lines().skip_while(|line| !line.starts_with("error")).take(12).collect::<Vec<_>>().join("\n");
     let reason = if reason.is_empty() { stderr.trim().to_owned() } else { reason };
-    Error::new(format!("cargo could not build the tests: {}", reason.trim()))
+    Error::new(format!("cargo could not build: {}", reason.trim()))
         .remedy("`cargo xtask doctor` says what this machine lacks")
 }
 
 #[derive(Default)]
 struct Messages {
-    binaries: Vec<TestBinary>,
+    binaries: Vec<Binary>,
     errors: Vec<CompileError>,
 }
 
@@ -126,17 +127,17 @@ impl Messages {
     fn read(&mut self, line: &str) {
         let Ok(message) = line.parse::<JsonValue>() else { return };
         match text(&message, &["reason"]) {
-            Some("compiler-artifact") => self.binaries.extend(test_binary(&message)),
+            Some("compiler-artifact") => self.binaries.extend(binary(&message)),
             Some("compiler-message") => self.errors.extend(compile_error(&message)),
             _ => {}
         }
     }
 }
 
-fn test_binary(message: &JsonValue) -> Option<TestBinary> {
+fn binary(message: &JsonValue) -> Option<Binary> {
     let path = PathBuf::from(text(message, &["executable"])?);
     let package = Path::new(text(message, &["manifest_path"])?).parent()?.to_owned();
-    Some(TestBinary { name: text(message, &["target", "name"])?.to_owned(), path, package })
+    Some(Binary { name: text(message, &["target", "name"])?.to_owned(), path, package })
 }
 
 fn compile_error(message: &JsonValue) -> Option<CompileError> {
@@ -221,6 +222,6 @@ mod tests {
     #[test]
     fn cargos_own_failure_is_quoted_from_its_first_error_line() {
         let error = cargo_failed("   Compiling x\nerror: failed to parse manifest\n\nCaused by: y\n");
-        assert!(error.to_string().starts_with("cargo could not build the tests: error: failed to parse"));
+        assert!(error.to_string().starts_with("cargo could not build: error: failed to parse"));
     }
 }

@@ -1,8 +1,10 @@
 //! `chat`, `generate`, `logits`, `perplexity`: handed on to the engine's own binary, in release.
 
-use std::path::Path;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use crate::cargo;
+use crate::cargo::{self, Built, Progress as BuildProgress};
 use crate::chapters::Course;
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
@@ -12,6 +14,7 @@ use crate::setup;
 use crate::workspace::{Solution, Workspace};
 
 const PACKAGE: &str = "tiny-llm-cli";
+const BINARY: &str = "tiny-llm";
 
 /// Runs `command` of the engine with everything in `rest` but `--solution`.
 pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verdict> {
@@ -27,19 +30,11 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
         }
     };
 
-    // The hub's client is a large build that the built-in model and files do not need.
-    let hub = if needs_hub(&passed_on) { ",hub" } else { "" };
-    let features = format!("{}{hub}", solution.name());
-    let mut cargo = cargo::command(workspace.root());
-    cargo.args(["build", "--release", "--package", PACKAGE, "--no-default-features", "--features", &features]);
-    if !process::run_attached(&mut cargo)?.success() {
-        return Err(build_failed(solution));
-    }
-    // `cargo run` finds the binary built just now, and gives it our terminal and the rest.
-    let mut cargo = cargo::command(workspace.root());
-    cargo.args(["run", "--quiet", "--release", "--package", PACKAGE, "--no-default-features"]);
-    cargo.args(["--features", &features, "--", command]).args(&passed_on);
-    match process::run_attached(&mut cargo)?.code() {
+    let binary = build(workspace, solution, needs_hub(&passed_on))?;
+    // In the reader's own folder, so that relative paths of models and texts mean what they say.
+    let mut engine = Command::new(binary);
+    engine.arg(command).args(&passed_on);
+    match process::run_attached(&mut engine)?.code() {
         Some(0) => Ok(Verdict::Passed),
         Some(1) => Ok(Verdict::NotPassed),
         // The engine has said what is wrong; Ctrl-C needs no words.
@@ -47,17 +42,38 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
     }
 }
 
-/// Whether `--model` names something of the form `owner/model` that is not on this disk.
-fn needs_hub(arguments: &[String]) -> bool {
-    let mut model = None;
-    for (argument, next) in arguments.iter().zip(arguments.iter().skip(1).map(Some).chain([None])) {
-        if let Some(value) = argument.strip_prefix("--model=") {
-            model = Some(value);
-        } else if argument == "--model" || argument == "-m" {
-            model = next.map(String::as_str);
+fn build(workspace: &Workspace, solution: Solution, hub: bool) -> Result<PathBuf> {
+    let features = if hub { format!("{},hub", solution.name()) } else { solution.name().to_owned() };
+    let format = if io::stderr().is_terminal() { "json-diagnostic-rendered-ansi" } else { "json" };
+    let mut command = cargo::command(workspace.root());
+    command.args(["build", "--release", "--package", PACKAGE, "--no-default-features"]);
+    command.args(["--features", &features, "--message-format", format]);
+    match cargo::build(command, BuildProgress::Shown)? {
+        Built::Binaries(binaries) => binaries
+            .into_iter()
+            .find(|binary| binary.name == BINARY)
+            .map(|binary| binary.path)
+            .ok_or_else(|| Error::new(format!("cargo built no binary called {BINARY}"))),
+        Built::Errors(errors) => {
+            for error in errors {
+                eprintln!("{}\n", error.rendered);
+            }
+            Err(build_failed(solution))
         }
     }
-    model.is_some_and(|model| model.matches('/').count() == 1 && !Path::new(model).exists())
+}
+
+/// Whether the model is asked for by hub id: the client is a large build, made only then.
+fn needs_hub(arguments: &[String]) -> bool {
+    let model = arguments.iter().enumerate().find_map(|(index, argument)| {
+        let joined = argument.strip_prefix("--model=").or_else(|| argument.strip_prefix("-m="));
+        let separate = || (argument == "--model" || argument == "-m").then(|| arguments.get(index + 1))?;
+        joined.or_else(|| separate().map(String::as_str))
+    });
+    model.is_some_and(|name| {
+        let is_id = name.matches('/').count() == 1 && !name.starts_with(['/', '.', '~']);
+        is_id && !name.ends_with(".gguf") && !Path::new(name).exists()
+    })
 }
 
 fn build_failed(solution: Solution) -> Error {
@@ -141,6 +157,20 @@ mod tests {
         assert!(!needs(&["--model", "smollm2-135m"]));
         assert!(!needs(&["--model", "/somewhere/else/model"]));
         assert!(!needs(&["--model"]));
+    }
+
+    #[test]
+    fn a_hub_id_is_told_from_a_path() {
+        let hub = |arguments: &[&str]| needs_hub(&arguments.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+        assert!(hub(&["--model", "owner/model-0.5B", "hello"]));
+        assert!(hub(&["hello", "--model=owner/model"]));
+        assert!(hub(&["-m", "owner/model"]));
+        assert!(!hub(&["owner/model"]));
+        assert!(!hub(&["--model", "./models/x"]));
+        assert!(!hub(&["--model", "/models/x"]));
+        assert!(!hub(&["--model", "models/x.gguf"]));
+        assert!(!hub(&["--model", "smollm2-135m"]));
+        assert!(!hub(&["--model"]));
     }
 
     #[test]

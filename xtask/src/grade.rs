@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use crate::cargo::TestBinary;
+use crate::cargo::Binary;
 use crate::chapters::Task;
 use crate::error::{Error, Result};
 use crate::libtest;
@@ -20,7 +20,7 @@ use crate::verdict::{self, Ending, TaskReport};
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs `task`'s tests from `binary`; `scratch` is a folder for the result stream.
-pub fn grade_task(binary: &TestBinary, task: &Task, time_limit: Duration, scratch: &Path) -> Result<TaskReport> {
+pub fn grade_task(binary: &Binary, task: &Task, time_limit: Duration, scratch: &Path) -> Result<TaskReport> {
     fs::create_dir_all(scratch).map_err(|e| Error::io("create", scratch, &e))?;
     let stream = scratch.join(format!("results-{}-{}.jsonl", task.id, std::process::id()));
     remove_if_there(&stream)?;
