@@ -7,7 +7,8 @@ use mlx_rs::Array;
 
 use crate::compare::Tolerance;
 use crate::fixture::{Case, Output};
-use crate::report::{Report, Status, grade, grade_values};
+use crate::places::without_places;
+use crate::report::{Report, Status, describe_inputs, grade, grade_values};
 use crate::results::record;
 use crate::values::Values;
 
@@ -34,7 +35,7 @@ impl Case {
     fn check_output<E: Display>(&self, output: &str, result: Result<Array, E>) {
         let report = match result {
             Ok(answer) => grade(self, output, &answer),
-            Err(error) => returned_error(self.name(), &error),
+            Err(error) => returned_error(&format!("{}{}", self.name(), describe_inputs(self)), &error),
         };
         settle(self.name(), &report);
     }
@@ -61,15 +62,34 @@ pub fn check_close<E: Display>(case: &str, result: Result<Array, E>, expected: &
 /// When the call succeeded, or the error has no text.
 #[track_caller]
 pub fn expect_error<T, E: Display>(result: Result<T, E>, what: &str) -> String {
+    expect_error_of_kind(result, what, "an error", |_| true)
+}
+
+/// As [`expect_error`], and the error must be one that `is_kind` accepts.
+///
+/// `kind` names it for the message: "an `Error::InvalidArgument`".
+///
+/// # Panics
+/// When the call succeeded, or the error is of another kind or has no text.
+#[track_caller]
+pub fn expect_error_of_kind<T, E: Display>(
+    result: Result<T, E>,
+    what: &str,
+    kind: &str,
+    is_kind: impl FnOnce(&E) -> bool,
+) -> String {
     let (report, text) = match result {
         Ok(_) => {
-            let message = format!("{what}: this must be refused with an error, and it was accepted");
+            let message = format!("{what}: this must be refused with {kind}, and it was accepted");
             (Report::plain(Status::Fail, message, None), String::new())
         }
         Err(error) => {
             let text = error.to_string();
             let report = if text.trim().is_empty() {
                 Report::plain(Status::Fail, format!("{what}: the error says nothing"), None)
+            } else if !is_kind(&error) {
+                let message = format!("{what}: this must be refused with {kind}, and the error was another one\n");
+                Report::plain(Status::Fail, message + &without_places(&text), None)
             } else {
                 Report::plain(Status::Pass, String::new(), None)
             };
@@ -107,6 +127,7 @@ fn close(case: &str, answer: &Array, expected: &Array, tolerance: Tolerance) -> 
 }
 
 fn returned_error(case: &str, error: &impl Display) -> Report {
+    let error = without_places(&error.to_string());
     Report::plain(Status::Error, format!("{case}\nthe call returned an error: {error}"), None)
 }
 

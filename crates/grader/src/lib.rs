@@ -28,13 +28,14 @@ pub mod compare;
 pub mod fixture;
 mod fixture_file;
 pub mod layout;
+mod places;
 pub mod property;
 pub mod report;
 pub mod results;
 pub mod self_test;
 pub mod values;
 
-pub use check::{check_close, check_tokens, expect_error};
+pub use check::{check_close, check_tokens, expect_error, expect_error_of_kind};
 pub use compare::Tolerance;
 pub use fixture::{Case, Fixture, FixtureError};
 pub use property::{Rng, property};

@@ -182,7 +182,7 @@ fn entry(x: f64, dtype: Dtype) -> String {
 }
 
 /// The inputs' shapes and the parameters, as in: ` (x: bf16 [2, 5], axis = -1)`.
-fn describe_inputs(case: &Case) -> String {
+pub(crate) fn describe_inputs(case: &Case) -> String {
     let tensors =
         case.inputs.iter().map(|(name, stored)| format!("{name}: {} {:?}", dtype_name(stored.dtype), stored.shape));
     let params = case.meta.params.iter().map(|(name, value)| format!("{name} = {value}"));

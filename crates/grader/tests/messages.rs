@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use grader::{Fixture, check_tokens, expect_error};
+use grader::{Fixture, check_tokens, expect_error, expect_error_of_kind};
 use mlx_rs::{Array, Dtype};
 use safetensors::tensor::{TensorView, serialize_to_file};
 
@@ -154,7 +154,7 @@ fn common_mistakes_are_recognised_without_a_stored_variant() {
 #[test]
 fn an_error_is_passed_on() {
     let text = panic_text(|| fixture().case("task/case").check(Err::<Array, _>("no such axis")));
-    assert_eq!(text, "task/case\nthe call returned an error: no such axis");
+    assert_eq!(text, "task/case (x: f32 [2, 3], axis = -1)\nthe call returned an error: no such axis");
 }
 
 #[test]
@@ -164,6 +164,29 @@ fn a_call_that_must_be_refused() {
     let text = panic_text(|| drop(expect_error(Err::<i32, _>(" "), "x")));
     assert!(text.contains("the error says nothing"), "{text}");
     assert_eq!(expect_error(Err::<i32, _>("L > S"), "x"), "L > S");
+}
+
+#[test]
+fn a_call_that_must_be_refused_with_one_kind_of_error() {
+    let refuse = |error: &str| {
+        let result = Err::<i32, _>(error.to_owned());
+        expect_error_of_kind(result, "no heads", "an `InvalidArgument`", |error| error.starts_with("invalid"))
+    };
+    assert_eq!(refuse("invalid: 0 heads"), "invalid: 0 heads");
+    let text = panic_text(|| drop(refuse("MLX: cannot divide at /a/ops.cpp:7")));
+    let expected = "\
+no heads: this must be refused with an `InvalidArgument`, and the error was another one
+MLX: cannot divide";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn an_mlx_error_comes_without_places_in_other_peoples_sources() {
+    let refused = f32s(&EXPECTED, &[2, 3]).reshape(&[4, 4]);
+    let text = panic_text(|| fixture().case("task/case").check(refused));
+    assert!(text.starts_with("task/case (x: f32 [2, 3], axis = -1)\nthe call returned an error: "), "{text}");
+    assert!(text.contains("(4,4)"), "{text}");
+    assert!(!text.contains(" at /"), "{text}");
 }
 
 #[test]
