@@ -1,7 +1,10 @@
 //! Day 1.2: rotary position embedding.
 
+mod refusals;
+
 use grader::{Case, Fixture, Tolerance, check_close, expect_error, property, strided};
 use mlx_rs::{Array, Dtype};
+use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiny_llm::{Offset, Result, RotaryEmbedding, rotate_half_split, rotate_interleaved};
 
@@ -37,7 +40,7 @@ fn task_1_tables(
 #[case::base_negative(8, 16, -3.0, "a negative base")]
 #[case::base_nan(8, 16, f32::NAN, "a base that is NaN")]
 fn task_1_tables_refuse(#[case] dims: i32, #[case] max_positions: i32, #[case] base: f32, #[case] what: &str) {
-    expect_error(RotaryEmbedding::new(dims, max_positions, base, false), what);
+    expect_invalid_argument(RotaryEmbedding::new(dims, max_positions, base, false), what);
 }
 
 // ------------------------------------------------------- tasks 2 and 3: half-split and interleaved rotation
@@ -184,5 +187,5 @@ fn task_4_rope_refuses(#[case] shape: &[i32], #[case] offset: Offset<'_>, #[case
     if let Err(error) = run(&[2, 3, 4, 8], Offset::Same(12)) {
         panic!("x [2, 3, 4, 8] at offset 12 with 16 positions was refused: {error}");
     }
-    expect_error(run(shape, offset), what);
+    expect_invalid_argument(run(shape, offset), what);
 }

@@ -1,8 +1,11 @@
 //! Day 1.3: causal mask, grouped-query attention, Qwen2's attention layer.
 
+mod refusals;
+
 use grader::{Case, Fixture, Tolerance, check_close, expect_error, property, strided};
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
+use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiny_llm::{
     AttentionMask, KvCache, Linear, Offset, Qwen2Attention, Result, RotaryEmbedding, causal_mask,
@@ -20,15 +23,6 @@ fn task_1_causal_mask(#[values("square", "two", "longer_keys", "one_more_key", "
     case.check(causal_mask(case.i32("query_len"), case.i32("key_len")));
 }
 
-#[rstest]
-#[case::one_more_query(4, 3)]
-#[case::many_more_queries(9, 2)]
-#[case::no_keys(1, 0)]
-fn task_1_causal_mask_refuses_more_queries_than_keys(#[case] n_query: i32, #[case] n_key: i32) {
-    // The first queries would see no key at all, and a softmax over nothing is NaN.
-    expect_error(causal_mask(n_query, n_key), &format!("{n_query} queries and {n_key} keys"));
-}
-
 #[test]
 fn task_1_causal_mask_of_any_size() {
     property(12, |rng| {
@@ -39,6 +33,23 @@ fn task_1_causal_mask_of_any_size() {
         let name = format!("causal mask for {n_query} queries and {n_key} keys");
         check_close(&name, causal_mask(n_query, n_key), &expected, Tolerance::EXACT);
     });
+}
+
+#[test]
+fn task_1_causal_mask_without_queries_is_empty() {
+    let expected = Array::from_slice::<bool>(&[], &[0, 3]);
+    check_close("causal mask for 0 queries and 3 keys", causal_mask(0, 3), &expected, Tolerance::EXACT);
+}
+
+#[rstest]
+#[case::one_more_query(4, 3)]
+#[case::many_more_queries(9, 2)]
+#[case::no_keys(1, 0)]
+#[case::negative_queries(-1, 3)]
+#[case::negative_lengths(-3, -2)]
+fn task_1_refuses_lengths_without_a_causal_mask(#[case] n_query: i32, #[case] n_key: i32) {
+    // With more queries than keys the first queries would see no key at all, and a softmax over nothing is NaN.
+    expect_invalid_argument(causal_mask(n_query, n_key), &format!("{n_query} queries and {n_key} keys"));
 }
 
 // ----------------------------------------------------------- task 2: grouped scaled dot-product attention
@@ -100,26 +111,51 @@ fn task_2_grouped_attention_with_one_query_head_per_kv_head_is_plain_attention()
     case.check(scaled_dot_product_attention(&query, &key, &value, None, None));
 }
 
-#[rstest]
-#[case::heads_do_not_divide(&[2, 5, 3, 4], &[2, 2, 6, 4], AttentionMask::None, "5 query heads and 2 key/value heads")]
-#[case::more_kv_heads(&[2, 2, 3, 4], &[2, 4, 6, 4], AttentionMask::None, "2 query heads and 4 key/value heads")]
-#[case::more_queries_than_keys(&[2, 4, 6, 4], &[2, 2, 3, 4], AttentionMask::Causal, "a causal mask with 6 queries and 3 keys")]
-#[case::other_head_dim(&[2, 4, 3, 4], &[2, 2, 6, 5], AttentionMask::None, "a query with D = 4 and a key with D = 5")]
-fn task_2_grouped_attention_refuses(
-    #[case] query: &[i32],
-    #[case] key: &[i32],
-    #[case] mask: AttentionMask,
-    #[case] what: &str,
-) {
-    let run = |query, key, mask| {
-        let (query, key) = (counting(query), counting(key));
-        scaled_dot_product_attention_grouped(&query, &key, &key, None, mask)
-    };
-    // The right call first: the test must not be green because everything is refused.
-    if let Err(error) = run(&[2, 4, 3, 4], &[2, 2, 6, 4], &AttentionMask::Causal) {
-        panic!("query [2, 4, 3, 4] with key [2, 2, 6, 4] was refused: {error}");
+fn grouped_of_shapes(query: &[i32], key: &[i32], value: &[i32], mask: &AttentionMask) -> Result<Array> {
+    let (query, key, value) = (counting(query), counting(key), counting(value));
+    scaled_dot_product_attention_grouped(&query, &key, &value, None, mask)
+}
+
+/// The right call first: a refusal's test must not be green because everything is refused.
+fn accepts_fitting_shapes() {
+    if let Err(error) = grouped_of_shapes(&[2, 4, 3, 4], &[2, 2, 6, 4], &[2, 2, 6, 4], &AttentionMask::Causal) {
+        panic!("query [2, 4, 3, 4] with key and value [2, 2, 6, 4] was refused: {error}");
     }
-    expect_error(run(query, key, &mask), what);
+}
+
+#[rstest]
+#[case::heads_do_not_divide(&[2, 5, 3, 4], &[2, 2, 6, 4], "5 query heads and 2 key/value heads")]
+#[case::more_kv_heads(&[2, 2, 3, 4], &[2, 4, 6, 4], "2 query heads and 4 key/value heads")]
+#[case::no_kv_heads(&[2, 4, 3, 4], &[2, 0, 6, 4], "no key/value heads")]
+#[case::two_axes(&[3, 4], &[6, 4], "query, key and value with two axes, so without heads")]
+#[case::one_axis(&[4], &[4], "query, key and value with one axis")]
+#[case::key_without_batch(&[2, 4, 3, 4], &[2, 6, 4], "a query with four axes and a key with three")]
+fn task_2_refuses_heads_that_do_not_fit(#[case] query: &[i32], #[case] key: &[i32], #[case] what: &str) {
+    accepts_fitting_shapes();
+    expect_invalid_argument(grouped_of_shapes(query, key, key, &AttentionMask::None), what);
+}
+
+#[rstest]
+#[case::other_heads(&[2, 1, 6, 4], "2 key heads and 1 value head")]
+#[case::other_length(&[2, 2, 5, 4], "6 keys and 5 values")]
+#[case::fewer_axes(&[2, 6, 4], "a key with four axes and a value with three")]
+fn task_2_refuses_values_unlike_the_keys(#[case] value: &[i32], #[case] what: &str) {
+    accepts_fitting_shapes();
+    expect_invalid_argument(grouped_of_shapes(&[2, 4, 3, 4], &[2, 2, 6, 4], value, &AttentionMask::None), what);
+}
+
+#[test]
+fn task_2_refuses_a_causal_mask_with_more_queries_than_keys() {
+    accepts_fitting_shapes();
+    let result = grouped_of_shapes(&[2, 4, 6, 4], &[2, 2, 3, 4], &[2, 2, 3, 4], &AttentionMask::Causal);
+    expect_invalid_argument(result, "a causal mask with 6 queries and 3 keys");
+}
+
+#[test]
+fn task_2_refuses_another_head_dim() {
+    accepts_fitting_shapes();
+    let result = grouped_of_shapes(&[2, 4, 3, 4], &[2, 2, 6, 5], &[2, 2, 6, 5], &AttentionMask::None);
+    expect_error(result, "a query with D = 4 and a key with D = 5");
 }
 
 // ---------------------------------------------------------------------------- task 3: Qwen2 attention
@@ -214,15 +250,21 @@ fn task_3_qwen2_attention_with_a_cache(
     let mut cache = TestCache::new(case, offsets_per_row);
     let run =
         |cache: &mut TestCache| attention(case)?.forward(&case.array("x"), &rope(case)?, &mask(case), Some(cache));
-    case.check(run(&mut cache));
+    let result = run(&mut cache);
+    // What the cache was handed comes first: a mistake there spoils the result too, and is easier to see there.
     match &cache.handed[..] {
-        [(keys, _)] => case.check_named("new_keys", Ok::<_, String>(keys.clone())),
+        [(keys, values)] => {
+            case.check_named("new_keys", Ok::<_, String>(keys.clone()));
+            case.check_named("new_values", Ok::<_, String>(values.clone()));
+        }
+        [] if result.is_err() => {} // the error is reported below
         calls => panic!("the cache was updated {} times; once per forward is right", calls.len()),
     }
+    case.check(result);
 }
 
 #[test]
-fn task_3_qwen2_attention_refuses_positions_past_the_table() {
+fn task_3_refuses_positions_past_the_table() {
     let fixture = Fixture::load(DAY);
     let case = fixture.case("qwen2_attention/prefill_after_past_f32");
     let run = |max_positions: i32| {
@@ -232,13 +274,15 @@ fn task_3_qwen2_attention_refuses_positions_past_the_table() {
     };
     let needed = case.i32("past") + case.array("x").shape()[1];
     if let Err(error) = run(needed) {
-        panic!("{needed} positions are enough, and they were refused: {error}");
+        panic!(
+            "{needed} positions are enough, and they were refused (is the offset read before the cache is updated?): {error}"
+        );
     }
     expect_error(run(needed - 1), "a table that is one position too short for the cached sequence");
 }
 
 #[test]
-fn task_3_qwen2_attention_refuses_inputs_that_do_not_fit() {
+fn task_3_refuses_inputs_that_do_not_fit() {
     let new = |num_heads, num_kv_heads| {
         let projection = |rows| Linear::new(counting(&[rows, 6]), None);
         Qwen2Attention::new(
@@ -260,10 +304,10 @@ fn task_3_qwen2_attention_refuses_inputs_that_do_not_fit() {
         panic!("x [3, 5, 6] for 4 heads of 2 was refused: {error}");
     }
     expect_error(forward(&[3, 5, 7]), "x with E = 7 for weights with E = 6");
-    expect_error(forward(&[5, 6]), "x with two dimensions");
-    expect_error(forward(&[2, 3, 5, 6]), "x with four dimensions");
-    expect_error(new(4, 3), "4 heads and 3 key/value heads");
-    expect_error(new(4, 0), "no key/value heads");
+    expect_invalid_argument(forward(&[5, 6]), "x with two dimensions");
+    expect_invalid_argument(forward(&[2, 3, 5, 6]), "x with four dimensions");
+    expect_invalid_argument(new(4, 3), "4 heads and 3 key/value heads");
+    expect_invalid_argument(new(4, 0), "no key/value heads");
 }
 
 fn counting(shape: &[i32]) -> Array {
