@@ -48,7 +48,8 @@ pub fn causal_mask(query_len: i32, key_len: i32) -> Result<Array> {
 /// scores and weights are f32.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when `H_kv` does not divide `H_q`, or the mask is causal and L > S.
+/// [`Error::InvalidArgument`] when an input has fewer than three axes, `key` and `query` differ in their number of axes,
+/// `value` and `key` differ in shape, `H_kv` is 0 or does not divide `H_q`, or the mask is causal and L > S.
 pub fn scaled_dot_product_attention_grouped(
     query: &Array,
     key: &Array,

@@ -51,7 +51,8 @@ impl Qwen2Attention {
     /// Returns `[B, L, E]`.
     ///
     /// # Errors
-    /// When a position is beyond `rope`'s table, or the cache or a mask refuses.
+    /// [`Error::InvalidArgument`] when `x` is not `[B, L, E]`; any error when a position is beyond `rope`'s table, or the
+    /// cache or a mask refuses.
     pub fn forward(
         &self,
         x: &Array,
