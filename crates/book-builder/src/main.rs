@@ -54,11 +54,11 @@ fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// The `book` folder: two levels above this package, or below the current folder when the
-/// checkout has moved since this program was compiled.
+/// The `book` folder: below the current folder, where the runner starts this program, or two levels above this package.
+/// In this order, because two clones may share a target folder, and with it this program.
 fn book_root() -> Result<PathBuf> {
     let compiled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../book");
-    [compiled, PathBuf::from("book")]
+    [PathBuf::from("book"), compiled]
         .into_iter()
         .find(|folder| folder.join("book.toml").is_file())
         .and_then(|folder| folder.canonicalize().ok())
