@@ -31,6 +31,8 @@ pub fn grade_task(binary: &Binary, task: &Task, time_limit: Duration, scratch: &
         .args([task.tests.as_str(), "--test-threads=1"])
         .env("TINY_LLM_RESULTS", &stream)
         .env("RUST_BACKTRACE", "0")
+        // The tests' matrices are small: a second BLAS thread mostly waits, and on a busy machine it waits long.
+        .env("OPENBLAS_NUM_THREADS", "1")
         .env_remove("RUST_TEST_THREADS")
         .env_remove("RUST_TEST_NOCAPTURE");
     let finished = process::run_captured(&mut command, Some(time_limit), &mut |_| {})?;

@@ -152,6 +152,7 @@ fn unit(workspace: &Workspace) -> Result<Outcome> {
     let mut cargo = cargo::command(workspace.root());
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     cargo.args(["--exclude", "tests-student", "--exclude", "tests-reference"]);
+    cargo.env("OPENBLAS_NUM_THREADS", "1"); // as in `grade`
     let (mut n_passed, mut n_failed) = (0, 0);
     let finished = process::run_captured(&mut cargo, None, &mut |line| {
         if let Line::Stdout(line) = line
