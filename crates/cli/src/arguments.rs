@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::SamplerOptions;
@@ -82,15 +83,24 @@ pub struct SamplingArguments {
 }
 
 impl SamplingArguments {
-    pub fn sampler_options(&self) -> SamplerOptions {
-        SamplerOptions {
+    /// # Errors
+    /// When an option would silently have no effect.
+    pub fn sampler_options(&self) -> Result<SamplerOptions> {
+        let narrowing =
+            [("--top-k", self.top_k.is_some()), ("--top-p", self.top_p.is_some()), ("--min-p", self.min_p.is_some())];
+        if self.temperature == 0.0
+            && let Some((name, _)) = narrowing.iter().find(|(_, is_given)| *is_given)
+        {
+            bail!("{name} needs a --temperature above 0; at 0 the most likely token is always taken");
+        }
+        Ok(SamplerOptions {
             temperature: self.temperature,
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
             seed: self.seed,
-        }
+        })
     }
 }
 

@@ -31,7 +31,7 @@ pub fn stream(
     arguments: &SamplingArguments,
     show: bool,
 ) -> Result<Generation> {
-    let mut sampler = Sampler::from_options(&arguments.sampler_options())?;
+    let mut sampler = Sampler::from_options(&arguments.sampler_options()?)?;
     let options = GenerateOptions {
         max_tokens: arguments.max_tokens,
         stop_tokens: loaded.checkpoint.config().eos_token_ids.clone(),
