@@ -10,7 +10,7 @@ use crate::chapters::{Course, Selected, Task};
 use crate::check;
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
-use crate::grade::{self, DEFAULT_TIME_LIMIT};
+use crate::grade;
 use crate::json::Json;
 use crate::libtest;
 use crate::mutants::{self, Fate};
@@ -151,17 +151,9 @@ fn grade_all<'a>(
         }
     };
     let folder = workspace.target().join("xtask");
-    let mut reports = Vec::new();
-    for (chapter, tasks) in selected {
-        let Some(binary) = binaries.iter().find(|binary| binary.name == chapter.test) else {
-            return Err(Error::new(format!("cargo built no test binary called {}", chapter.test)));
-        };
-        for task in tasks {
-            let limit = chapter.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
-            reports.push((*task, grade::grade_task(binary, task, limit, &folder)?));
-        }
-    }
-    Ok(reports)
+    let reports = grade::grade_tasks(&binaries, selected, None, &folder, &|_| ())?;
+    let tasks = selected.iter().flat_map(|(_, tasks)| tasks.iter().copied());
+    Ok(tasks.zip(reports).collect())
 }
 
 /// The reference passes everything, and every test belongs to exactly one task.

@@ -1,14 +1,13 @@
 //! `cargo xtask check`: build, run, judge, print, remember.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cargo::{self, Built, CompileError, Progress as BuildProgress};
-use crate::chapters::{Chapter, Course, Selected};
+use crate::chapters::{Course, Selected, Task};
 use crate::check_report;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::exit_code::Verdict;
-use crate::grade::{self, DEFAULT_TIME_LIMIT};
+use crate::grade;
 use crate::progress::Progress;
 use crate::rules;
 use crate::say;
@@ -113,28 +112,9 @@ pub fn grade(
         }
     };
 
-    let mut graded = Graded::default();
-    let scratch = scratch(workspace);
-    for (chapter, tasks) in selected {
-        let binary = binaries
-            .iter()
-            .find(|binary| binary.name == chapter.test)
-            .ok_or_else(|| Error::new(format!("cargo built no test binary called {}", chapter.test)))?;
-        for task in tasks {
-            let text = format!("testing {} {}", task.id, task.title);
-            let line = StatusLine::show(!options.json, &text);
-            let report = grade::grade_task(binary, task, time_limit(chapter, options), &scratch);
-            drop(line);
-            graded.tasks.push(report?);
-        }
-    }
-    Ok(graded)
-}
-
-fn time_limit(chapter: &Chapter, options: &Options) -> Duration {
-    options.time_limit.or(chapter.time_limit).unwrap_or(DEFAULT_TIME_LIMIT)
-}
-
-fn scratch(workspace: &Workspace) -> PathBuf {
-    workspace.target().join("xtask")
+    let line = StatusLine::new(!options.json);
+    let on_start = |task: &Task| line.show(&format!("testing {} {}", task.id, task.title));
+    let scratch = workspace.target().join("xtask");
+    let tasks = grade::grade_tasks(&binaries, selected, options.time_limit, &scratch, &on_start)?;
+    Ok(Graded { tasks, ..Graded::default() })
 }

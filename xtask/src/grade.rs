@@ -6,10 +6,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::cargo::Binary;
-use crate::chapters::Task;
+use crate::chapters::{Selected, Task};
 use crate::error::{Error, Result};
 use crate::libtest;
 use crate::process;
@@ -18,6 +21,50 @@ use crate::verdict::{self, Ending, TaskReport};
 
 /// How long one test may be silent when nothing else is said.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// A task may load a real model, so memory bounds how many run at a time.
+const MAX_WORKERS: usize = 4;
+
+/// Grades the selected tasks, as many at a time as there are processors; reports come in course order.
+/// `on_start` hears of each task as it begins.
+pub fn grade_tasks(
+    binaries: &[Binary],
+    selected: &Selected<'_>,
+    time_limit: Option<Duration>,
+    scratch: &Path,
+    on_start: &(dyn Fn(&Task) + Sync),
+) -> Result<Vec<TaskReport>> {
+    let mut jobs: Vec<(&Binary, &Task, Duration)> = Vec::new();
+    for (chapter, tasks) in selected {
+        let binary = binaries
+            .iter()
+            .find(|binary| binary.name == chapter.test)
+            .ok_or_else(|| Error::new(format!("cargo built no test binary called {}", chapter.test)))?;
+        let limit = time_limit.or(chapter.time_limit).unwrap_or(DEFAULT_TIME_LIMIT);
+        jobs.extend(tasks.iter().map(|task| (binary, *task, limit)));
+    }
+
+    let next_job = AtomicUsize::new(0);
+    let reports = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let job_idx = next_job.fetch_add(1, Ordering::Relaxed);
+            let Some((binary, task, limit)) = jobs.get(job_idx) else { break };
+            on_start(task);
+            let report = grade_task(binary, task, *limit, scratch);
+            reports.lock().unwrap_or_else(PoisonError::into_inner).push((job_idx, report));
+        }
+    };
+    let n_workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    thread::scope(|scope| {
+        for _ in 0..n_workers {
+            scope.spawn(work);
+        }
+    });
+    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    reports.sort_by_key(|(job_idx, _)| *job_idx);
+    reports.into_iter().map(|(_, report)| report).collect()
+}
 
 /// Runs `task`'s tests from `binary`; `scratch` is a folder for the result stream.
 pub fn grade_task(binary: &Binary, task: &Task, time_limit: Duration, scratch: &Path) -> Result<TaskReport> {

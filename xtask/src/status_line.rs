@@ -7,23 +7,23 @@ pub struct StatusLine {
 }
 
 impl StatusLine {
-    /// Shows `text` on standard error if that is a terminal and `wanted`.
-    pub fn show(wanted: bool, text: &str) -> Self {
-        let shown = wanted && io::stderr().is_terminal();
-        if shown {
+    /// A line on standard error, if that is a terminal and the line is `wanted`.
+    pub fn new(wanted: bool) -> Self {
+        Self { shown: wanted && io::stderr().is_terminal() }
+    }
+
+    /// Replaces what the line says.
+    pub fn show(&self, text: &str) {
+        if self.shown {
             let short: String = text.chars().take(76).collect();
             eprint!("\r\u{1b}[2K{short}");
             let _ = io::stderr().flush();
         }
-        Self { shown }
     }
 }
 
 impl Drop for StatusLine {
     fn drop(&mut self) {
-        if self.shown {
-            eprint!("\r\u{1b}[2K");
-            let _ = io::stderr().flush();
-        }
+        self.show("");
     }
 }

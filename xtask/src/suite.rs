@@ -70,7 +70,8 @@ pub fn run(workspace: &Workspace, rest: &[String]) -> Result<Verdict> {
     let (mut n_passed, mut n_failed) = (0, 0);
     let start = Instant::now();
     for step in chosen {
-        let status = StatusLine::show(true, &format!("{}: {}", step.name, step.about));
+        let status = StatusLine::new(true);
+        status.show(&format!("{}: {}", step.name, step.about));
         let begin = Instant::now();
         // A step that cannot run is a failure of that step; the others still say what they find.
         let outcome = (step.run)(workspace).unwrap_or_else(|error| Outcome {
