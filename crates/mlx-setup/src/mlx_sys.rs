@@ -1,9 +1,10 @@
 //! Finding mlx-c's sources, which the mlx-sys crate carries.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use tinyjson::JsonValue;
 
 use crate::Error;
 
@@ -25,25 +26,45 @@ pub(crate) fn locate(workspace: &Path) -> Result<PathBuf, Error> {
             "Cargo could not resolve the workspace's crates ({first}); check the network and run `cargo fetch`"
         )));
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout)
+    let metadata: JsonValue = String::from_utf8_lossy(&output.stdout)
+        .parse()
         .map_err(|e| Error::Sources(format!("cargo metadata printed no JSON: {e}")))?;
-    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let package = packages.iter().find(|package| package["name"] == "mlx-sys");
-    let Some(package) = package else {
+    let packages = field(&metadata, "packages").and_then(JsonValue::get::<Vec<JsonValue>>);
+    let is_mlx_sys = |package: &&JsonValue| text(package, "name") == Some("mlx-sys");
+    let Some(package) = packages.and_then(|packages| packages.iter().find(is_mlx_sys)) else {
         return Err(Error::Sources("the workspace does not depend on mlx-sys".into()));
     };
-    if package["version"] != MLX_SYS_VERSION {
+    let version = text(package, "version").unwrap_or_default();
+    if version != MLX_SYS_VERSION {
         return Err(Error::Sources(format!(
-            "the workspace uses mlx-sys {}, but the bindings were made for {MLX_SYS_VERSION}: \
-             run `cargo xtask author bindings`",
-            package["version"]
+            "the workspace uses mlx-sys {version}, but the bindings were made for {MLX_SYS_VERSION}: \
+             run `cargo xtask author bindings`"
         )));
     }
-    let manifest = Path::new(package["manifest_path"].as_str().unwrap_or_default());
+    let manifest = Path::new(text(package, "manifest_path").unwrap_or_default());
     let sources = manifest.parent().unwrap_or(Path::new("")).join("src/mlx-c");
     if sources.join("mlx/c").is_dir() {
         Ok(sources)
     } else {
         Err(Error::Sources(format!("{} holds no sources of mlx-c", sources.display())))
+    }
+}
+
+fn field<'a>(value: &'a JsonValue, key: &str) -> Option<&'a JsonValue> {
+    value.get::<HashMap<String, JsonValue>>()?.get(key)
+}
+
+fn text<'a>(value: &'a JsonValue, key: &str) -> Option<&'a str> {
+    field(value, key)?.get::<String>().map(String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sources_are_found_in_this_workspace() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        assert!(locate(&workspace).unwrap().join("mlx/c/array.h").is_file());
     }
 }
