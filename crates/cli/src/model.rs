@@ -65,17 +65,15 @@ impl Loaded {
 }
 
 fn choose_device(wanted: Option<DeviceArgument>) -> Result<DeviceType> {
-    match wanted {
-        Some(DeviceArgument::Cpu) => Device::set_default(&Device::cpu()),
-        Some(DeviceArgument::Gpu) => {
-            // MLX starts on its GPU when it was built with one.
-            if !matches!(Device::try_default()?.get_type()?, DeviceType::Gpu) {
-                bail!("this MLX has no GPU; on Linux with an NVIDIA GPU run `cargo xtask setup --backend cuda`");
-            }
-        }
-        None => (),
+    if let Some(DeviceArgument::Cpu) = wanted {
+        Device::set_default(&Device::cpu());
     }
-    Device::try_default()?.get_type().context("asking MLX for its device")
+    // MLX starts on its GPU when it was built with one.
+    let device = Device::try_default()?.get_type().context("asking MLX for its device")?;
+    if let (Some(DeviceArgument::Gpu), DeviceType::Cpu) = (wanted, device) {
+        bail!("this MLX has no GPU; on Linux with an NVIDIA GPU run `cargo xtask setup --backend cuda`");
+    }
+    Ok(device)
 }
 
 /// A spinner on a terminal, nothing in a log.
