@@ -2,15 +2,17 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tinyjson::JsonValue;
 
 use crate::error::{Error, Result};
+use crate::output;
 use crate::process::{self, Line};
 use crate::style::Style;
+use crate::tell;
 
 /// A Cargo command in the folder `root`, free of the variables that describe the runner's own
 /// package (they would make build scripts run again).
@@ -179,18 +181,16 @@ impl BuildDisplay {
         }
         if self.terminal {
             let short: String = line.chars().take(76).collect();
-            eprint!("\r\u{1b}[2K{short}");
-            let _ = io::stderr().flush();
+            output::replace_error_line(&short);
             self.written = true;
         } else {
-            eprintln!("{line}");
+            tell!("{line}");
         }
     }
 
     fn clear(&self) {
         if self.written {
-            eprint!("\r\u{1b}[2K");
-            let _ = io::stderr().flush();
+            output::replace_error_line("");
         }
     }
 }

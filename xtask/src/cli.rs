@@ -18,6 +18,7 @@ use crate::setup;
 use crate::solution;
 use crate::style::Style;
 use crate::suite;
+use crate::tell;
 use crate::watch;
 use crate::workspace::{Solution, Workspace};
 
@@ -27,7 +28,7 @@ pub fn main(arguments: Vec<String>) -> u8 {
     if let Err(error) = &result
         && !error.is_reported()
     {
-        eprintln!("error: {error}");
+        tell!("error: {error}");
     }
     exit_code(&result)
 }

@@ -11,6 +11,7 @@ use crate::exit_code::Verdict;
 use crate::process;
 use crate::progress::Progress;
 use crate::setup;
+use crate::tell;
 use crate::workspace::{Solution, Workspace};
 
 const PACKAGE: &str = "tiny-llm-cli";
@@ -25,7 +26,7 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
         Some(solution) => solution,
         None => {
             let (solution, why) = default_solution(workspace, &course);
-            eprintln!("using the {} ({why}; --solution chooses)", who(solution));
+            tell!("using the {} ({why}; --solution chooses)", who(solution));
             solution
         }
     };
@@ -56,7 +57,7 @@ fn build(workspace: &Workspace, solution: Solution, hub: bool) -> Result<PathBuf
             .ok_or_else(|| Error::new(format!("cargo built no binary called {BINARY}"))),
         Built::Errors(errors) => {
             for error in errors {
-                eprintln!("{}\n", error.rendered);
+                tell!("{}\n", error.rendered);
             }
             Err(build_failed(solution))
         }

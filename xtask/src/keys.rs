@@ -1,7 +1,8 @@
 //! Single key presses, if standard input is a terminal.
 //!
-//! `stty` switches the terminal's line mode, so no foreign function is needed. Signals from the
-//! keyboard are off meanwhile: Ctrl-C arrives as a key, and the terminal is always restored.
+//! `stty` switches the terminal's line mode, so no foreign function is needed. While keys are awaited, signals from the
+//! keyboard are off: Ctrl-C arrives as a key, and the terminal is always restored. While a check runs the terminal is as
+//! it was, and Ctrl-C ends the check's programs too.
 
 use std::io::{self, IsTerminal, Read};
 use std::process::{Command, Stdio};
@@ -24,7 +25,6 @@ impl Keys {
             return None;
         }
         let saved = stty(&["-g"])?;
-        stty(&["-icanon", "-echo", "-isig", "min", "1", "time", "0"])?;
         let (sender, presses) = mpsc::channel();
         thread::spawn(move || {
             let mut byte = [0];
@@ -43,16 +43,22 @@ impl Keys {
         }
     }
 
-    /// Throws away what was typed while nobody listened: a key pressed during a build was meant
-    /// for a screen that is gone. A quit among them still counts.
-    pub fn drain(&self) -> bool {
-        self.presses.try_iter().any(|key| key == CTRL_C || key == b'q')
+    /// From here on every key press counts. What was typed while nobody listened is thrown away: it was meant for a
+    /// screen that is gone.
+    pub fn listen(&self) {
+        stty(&["-icanon", "-echo", "-isig", "min", "1", "time", "0"]);
+        while self.presses.recv_timeout(Duration::from_millis(20)).is_ok() {}
+    }
+
+    /// The terminal as it was before.
+    pub fn pause(&self) {
+        stty(&[&self.saved]);
     }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        let _ = stty(&[&self.saved]);
+        self.pause();
     }
 }
 

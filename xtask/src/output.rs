@@ -1,14 +1,26 @@
-//! Standard output that survives a closed pipe (`cargo xtask check | head`), where `println!`
+//! Standard output and error that survive a closed pipe (`cargo xtask check | head`), where `println!` and `eprintln!`
 //! would panic.
 
 use std::fmt;
 use std::io::{self, Write};
 
 pub fn line(text: fmt::Arguments<'_>) {
-    let mut stdout = io::stdout().lock();
-    // Nobody reads any more: there is nobody to tell either.
-    let _ = stdout.write_fmt(text).and_then(|()| stdout.write_all(b"\n"));
-    let _ = stdout.flush();
+    write_line(&mut io::stdout().lock(), text);
+}
+
+pub fn error_line(text: fmt::Arguments<'_>) {
+    write_line(&mut io::stderr().lock(), text);
+}
+
+/// Replaces the terminal line that standard error stands on.
+pub fn replace_error_line(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "\r\u{1b}[2K{text}").and_then(|()| stderr.flush());
+}
+
+fn write_line(stream: &mut impl Write, text: fmt::Arguments<'_>) {
+    // If nobody reads any more, there is nobody to tell either.
+    let _ = stream.write_fmt(text).and_then(|()| stream.write_all(b"\n")).and_then(|()| stream.flush());
 }
 
 /// `println!` without the panic.
@@ -16,4 +28,10 @@ pub fn line(text: fmt::Arguments<'_>) {
 macro_rules! say {
     () => { $crate::output::line(format_args!("")) };
     ($($argument:tt)*) => { $crate::output::line(format_args!($($argument)*)) };
+}
+
+/// `eprintln!` without the panic.
+#[macro_export]
+macro_rules! tell {
+    ($($argument:tt)*) => { $crate::output::error_line(format_args!($($argument)*)) };
 }

@@ -12,6 +12,7 @@ use crate::cargo::{self, Built, Progress};
 use crate::error::{Error, Result};
 use crate::stubs::StubFile;
 use crate::style::Style;
+use crate::tell;
 use crate::workspace::{Workspace, files_below, read_text, write_text};
 
 pub struct Scratch {
@@ -102,7 +103,7 @@ fn lock(folder: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            eprintln!("waiting for another `author check` of this clone to end");
+            tell!("waiting for another `author check` of this clone to end");
             file.lock().map_err(failed)?;
         }
         Err(TryLockError::Error(e)) => return Err(failed(e)),

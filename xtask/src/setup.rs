@@ -5,6 +5,7 @@ use mlx_setup::{Backend, Provisioned};
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
 use crate::say;
+use crate::tell;
 use crate::workspace::Workspace;
 
 /// Makes sure that MLX can be linked. When it can, this reads two small files.
@@ -16,7 +17,7 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
 }
 
 fn provision(workspace: &Workspace, backend: Option<Backend>) -> Result<Provisioned> {
-    mlx_setup::ensure(backend, workspace.root(), &mut |step| eprintln!("setup: {step}"))
+    mlx_setup::ensure(backend, workspace.root(), &mut |step| tell!("setup: {step}"))
         .map_err(|e| Error::new(format!("MLX could not be set up: {e}")))
 }
 

@@ -1,6 +1,8 @@
 //! One line on the terminal that says what is going on, and vanishes when it is over.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+
+use crate::output;
 
 pub struct StatusLine {
     shown: bool,
@@ -16,8 +18,7 @@ impl StatusLine {
     pub fn show(&self, text: &str) {
         if self.shown {
             let short: String = text.chars().take(76).collect();
-            eprint!("\r\u{1b}[2K{short}");
-            let _ = io::stderr().flush();
+            output::replace_error_line(&short);
         }
     }
 }

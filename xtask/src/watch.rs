@@ -39,14 +39,22 @@ pub fn run(workspace: &Workspace, course: &Course, selector: Option<&str>) -> Re
             say!("\u{1b}[2J\u{1b}[H"); // a fresh screen
         }
         check_once(workspace, course, &selector)?;
-        if keys.as_ref().is_some_and(Keys::drain) {
-            return Ok(Verdict::Passed);
-        }
         say!("\n{}", style.paint(Colour::Grey, &prompt(keys.is_some())));
-        match wait(workspace, keys.as_ref(), &before)? {
+        if let Some(keys) = &keys {
+            keys.listen();
+        }
+        let event = loop {
+            match wait(workspace, keys.as_ref(), &before)? {
+                Event::Key(b'h') => show_hint(workspace, course, &selector, style)?,
+                event => break event,
+            }
+        };
+        if let Some(keys) = &keys {
+            keys.pause();
+        }
+        match event {
             Event::Saved | Event::Key(b'r') => {}
             Event::Key(b'n') => selector = next_day(course, &selector),
-            Event::Key(b'h') => show_hint(workspace, course, &selector, keys.as_ref(), &before, style)?,
             Event::Key(_) => return Ok(Verdict::Passed),
         }
     }
@@ -139,36 +147,18 @@ fn next_day(course: &Course, selector: &str) -> String {
         .map_or_else(|| selector.to_owned(), |chapter| chapter.id.clone())
 }
 
-/// A hint for the first task that has not passed; then any key goes back.
-fn show_hint(
-    workspace: &Workspace,
-    course: &Course,
-    selector: &str,
-    keys: Option<&Keys>,
-    before: &Snapshot,
-    style: Style,
-) -> Result<()> {
+/// A hint for the first task that has not passed, one level more each time.
+fn show_hint(workspace: &Workspace, course: &Course, selector: &str, style: Style) -> Result<()> {
     let progress = Progress::load(workspace);
     let selected = course.select(selector)?;
-    let task = selected.iter().flat_map(|(_, tasks)| tasks).find(|task| !progress.passed(&task.id));
-    match task {
+    match selected.iter().flat_map(|(_, tasks)| tasks).find(|task| !progress.passed(&task.id)) {
         Some(task) => {
             hint::show(workspace, course, &task.id, false, style)?;
         }
         None => say!("Nothing to hint at: everything in {selector} passes."),
     }
-    say!("\n{}", style.paint(Colour::Grey, "save a file, or press r, to check again"));
-    loop {
-        match wait(workspace, keys, before)? {
-            Event::Saved | Event::Key(b'r') => return Ok(()),
-            Event::Key(b'h') => {
-                if let Some(task) = task {
-                    hint::show(workspace, course, &task.id, false, style)?;
-                }
-            }
-            Event::Key(_) => return Ok(()),
-        }
-    }
+    say!("\n{}", style.paint(Colour::Grey, "watching for saves - r run, h another hint, n next day, q quit"));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::process::Stdio;
+
 use support::Course;
 
 #[test]
@@ -154,4 +156,16 @@ fn help_is_there_for_everything() {
         assert!(help.stdout.starts_with(&format!("cargo xtask {command}: ")), "{}", help.stdout);
         assert_eq!(course.run(&["help", command]).stdout, help.stdout);
     }
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let course = Course::untouched();
+    let mut command = course.command(&["check", "9.9"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().unwrap().code(), Some(2)); // and not 101, a panic's
+    let mut child = course.command(&["--help"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
