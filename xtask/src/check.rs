@@ -12,6 +12,7 @@ use crate::progress::Progress;
 use crate::rules;
 use crate::say;
 use crate::setup;
+use crate::solution;
 use crate::status_line::StatusLine;
 use crate::style::Style;
 use crate::verdict::{Status, TaskReport};
@@ -115,6 +116,17 @@ pub fn grade(
     let line = StatusLine::new(!options.json);
     let on_start = |task: &Task| line.show(&format!("testing {} {}", task.id, task.title));
     let scratch = workspace.target().join("xtask");
-    let tasks = grade::grade_tasks(&binaries, selected, options.time_limit, &scratch, &on_start)?;
+    let mut tasks = grade::grade_tasks(&binaries, selected, options.time_limit, &scratch, &on_start)?;
+    if solution == Solution::Student {
+        for report in &mut tasks {
+            // Its tests met another task's `todo!` before its own; it is not begun all the same.
+            if let Status::Needs(other) = &report.status
+                && solution::is_untouched(workspace, &report.id)
+            {
+                report.cause = Some(format!("needs {other} first"));
+                report.status = Status::NotStarted;
+            }
+        }
+    }
     Ok(Graded { tasks, ..Graded::default() })
 }

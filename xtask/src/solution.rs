@@ -104,6 +104,14 @@ pub fn place_of(workspace: &Workspace, task: &str) -> Option<(PathBuf, usize)> {
     None
 }
 
+/// Whether the `todo!` that the stub came with still stands in the task's (first) region.
+pub fn is_untouched(workspace: &Workspace, task: &str) -> bool {
+    place_of(workspace, task).is_some_and(|(path, line)| {
+        let text = read_text(&path).unwrap_or_default();
+        text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with("todo!(\"week "))
+    })
+}
+
 fn back_up(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
