@@ -46,7 +46,7 @@ impl RotaryEmbedding {
             );
             return Err(Error::invalid("RotaryEmbedding::new", message));
         }
-        // An angle near 100,000 radians has an error of a percent of a turn in f32, so the angles are f64;
+        // Near 100,000 radians neighbouring f32 numbers are 0.008 apart, so the angles are f64;
         // their sines and cosines are at most 1, where f32 is plenty.
         let n_pairs = dims / 2;
         let frequencies: Vec<f64> =
