@@ -8,6 +8,8 @@ use crate::{Offset, Result};
 ///
 /// Attention knows nothing else about caching: it hands over the new keys and values and attends to what it gets
 /// back. Week 1 runs without a cache; day 2.1 writes the first implementation.
+///
+/// A call that returns an error has changed nothing.
 pub trait KvCache {
     /// Appends `keys` and `values`, both `[B, H_kv, L, D]`, and returns everything so far, both `[B, H_kv, S, D]`.
     ///
@@ -17,4 +19,13 @@ pub trait KvCache {
 
     /// The position that the next token of each row will have.
     fn offset(&self) -> Offset<'_>;
+
+    /// Forgets the newest `n_tokens` of every row, as if they had never been appended.
+    ///
+    /// # Errors
+    /// When fewer than that are stored.
+    fn rewind(&mut self, n_tokens: usize) -> Result<()>;
+
+    /// Forgets everything. What is appended next begins a new sequence at position 0, and may have other shapes.
+    fn reset(&mut self);
 }

@@ -30,6 +30,7 @@ pub mod qwen2;
 pub mod qwen2_attention;
 pub mod rope;
 pub mod sampler;
+pub mod stage;
 pub mod stop_strings;
 
 pub use attention::{MultiHeadAttention, scaled_dot_product_attention, softmax};
@@ -49,4 +50,5 @@ pub use qwen2::{Qwen2Model, TransformerBlock};
 pub use qwen2_attention::Qwen2Attention;
 pub use rope::{Offset, RotaryEmbedding, rotate_half_split, rotate_interleaved};
 pub use sampler::{Sampler, SamplerOptions, greedy, sample_from_uniform};
+pub use stage::Stage;
 pub use stop_strings::{StopStringMatcher, StopStringOutcome};

@@ -166,6 +166,12 @@ impl KvCache for UnusedCache {
     fn offset(&self) -> Offset<'_> {
         Offset::Same(0)
     }
+
+    fn rewind(&mut self, _n_tokens: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
 }
 
 /// Turns token i into the bytes of `texts[i]`, and hands out whole characters only.

@@ -192,6 +192,14 @@ impl KvCache for TestCache {
     fn offset(&self) -> Offset<'_> {
         if self.per_row { Offset::PerRow(&self.offsets) } else { Offset::Same(self.offsets[0]) }
     }
+
+    fn rewind(&mut self, _n_tokens: usize) -> Result<()> {
+        unreachable!("attention never rewinds its cache")
+    }
+
+    fn reset(&mut self) {
+        unreachable!("attention never resets its cache")
+    }
 }
 
 fn attention(case: &Case) -> Result<Qwen2Attention> {

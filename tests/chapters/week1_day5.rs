@@ -1,16 +1,18 @@
 //! Day 1.5: embedding, transformer block, the whole model from a checkpoint.
 
+mod concatenating_cache;
 mod tiny_models;
 
 use checkpoint::{Checkpoint, Message, registry};
+use concatenating_cache::{ConcatenatingCache, concatenating_caches};
 use grader::{Case, Fixture, check_tokens, expect_error};
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
 use mlx_rs::{Array, Dtype};
 use rstest::rstest;
 use tiny_llm::{
-    AttentionMask, Embedding, KvCache, LanguageModel, Linear, LogitsToKeep, Offset, Qwen2Attention, Qwen2Model, Result,
-    RmsNorm, RotaryEmbedding, SwiGluMlp, TransformerBlock,
+    AttentionMask, Embedding, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Qwen2Model, Result, RmsNorm,
+    RotaryEmbedding, SwiGluMlp, TransformerBlock,
 };
 use tiny_models::open;
 
@@ -73,7 +75,7 @@ fn task_2_transformer_block_passes_the_cache_on() {
     let case = fixture.case("block/two_rows_f32");
     let run = || {
         let (block, rope, x) = (block(case)?, block_rope(case)?, case.array("x"));
-        let mut cache = GrowingCache::default();
+        let mut cache = ConcatenatingCache::default();
         let first = block.forward(&x.try_index((.., ..3))?, &rope, &AttentionMask::Causal, Some(&mut cache))?;
         let rest = block.forward(&x.try_index((.., 3..))?, &rope, &AttentionMask::Causal, Some(&mut cache))?;
         Ok::<_, tiny_llm::Error>(concatenate(&[first, rest], 1)?)
@@ -105,27 +107,6 @@ fn block(case: &Case) -> Result<TransformerBlock> {
 
 fn block_rope(case: &Case) -> Result<RotaryEmbedding> {
     RotaryEmbedding::new(case.i32("head_dim"), case.i32("max_positions"), case.f32("rope_theta"), false)
-}
-
-/// The simplest cache: everything so far, concatenated.
-#[derive(Default)]
-struct GrowingCache {
-    stored: Option<(Array, Array)>,
-}
-
-impl KvCache for GrowingCache {
-    fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let all = match self.stored.take() {
-            Some((k, v)) => (concatenate(&[&k, keys], 2)?, concatenate(&[&v, values], 2)?),
-            None => (keys.clone(), values.clone()),
-        };
-        self.stored = Some(all.clone());
-        Ok(all)
-    }
-
-    fn offset(&self) -> Offset<'_> {
-        Offset::Same(self.stored.as_ref().map_or(0, |(keys, _)| keys.dim(2)))
-    }
 }
 
 // -------------------------------------------------------------------------- task 3: load a checkpoint
@@ -251,7 +232,7 @@ fn task_4_logits_with_a_cache(#[case] model: &str, #[case] prompt: &str, #[case]
     let case = fixture.case(&format!("logits/{model}/{prompt}"));
     let run = || {
         let (model, ids) = (load(model, case.dtype())?, case.array("ids"));
-        let mut cache = growing_caches(2);
+        let mut cache = concatenating_caches(2);
         let (mut start, mut logits) = (0, Vec::new());
         for len in steps {
             let step = ids.try_index((.., start..start + len))?;
@@ -287,7 +268,7 @@ fn task_4_forward_refuses_what_it_cannot_compute() {
     expect_error(forward(&[1, 2, 2], LogitsToKeep::All), "token ids [1, 2, 2]");
     expect_error(forward(&[1, 4], LogitsToKeep::Last(5)), "the last 5 of 4 positions");
     expect_error(forward(&[1, 4], LogitsToKeep::Last(0)), "the last 0 positions");
-    let mut one_cache = growing_caches(1);
+    let mut one_cache = concatenating_caches(1);
     let logits = model.forward(&ids(&[1, 4]), Some(&mut one_cache), LogitsToKeep::All);
     expect_error(evaluate(logits), "1 cache for 2 layers");
 }
@@ -326,8 +307,4 @@ fn task_4_real_smollm2_logits() {
         // Only where the best token is far ahead of the second.
         case.check_named("argmax", argmax_axis(&logits, 1, false).and_then(|best| best.take_axis(ints("clear"), 0)));
     }
-}
-
-fn growing_caches(n_layers: usize) -> Vec<Box<dyn KvCache>> {
-    (0..n_layers).map(|_| Box::new(GrowingCache::default()) as Box<dyn KvCache>).collect()
 }

@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype};
 
 use crate::{
     AttentionMask, Embedding, Error, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Result, RmsNorm,
-    RotaryEmbedding, SwiGluMlp,
+    RotaryEmbedding, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -56,10 +56,13 @@ pub struct Qwen2Model {
     lm_head: Option<Linear>,
     /// One table for all layers.
     rope: RotaryEmbedding,
+    /// Which of the later days' parts are used.
+    stage: Stage,
 }
 
 impl Qwen2Model {
-    /// Reads the weights, converted to `dtype`, which the activations will then have as well.
+    /// Reads the weights, converted to `dtype`, which the activations will then have as well. The model is week 1's,
+    /// [`Stage::Dense`].
     ///
     /// The checkpoint's configuration decides every size; `tie_word_embeddings` decides whether there is an `lm_head`.
     ///
@@ -69,6 +72,19 @@ impl Qwen2Model {
         // [task 1.5.3] Qwen2Model::load
         todo!("week 1 day 5 task 3: Qwen2Model::load - see book/src/week1/day5.md")
         // [end]
+    }
+
+    /// As [`Qwen2Model::load`], with the parts that the course has reached by `stage`.
+    ///
+    /// # Errors
+    /// As [`Qwen2Model::load`].
+    pub fn load_stage(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
+        Ok(Self { stage, ..Self::load(checkpoint, dtype)? })
+    }
+
+    /// The stage that it was loaded for.
+    pub fn stage(&self) -> Stage {
+        self.stage
     }
 
     /// Logits for `token_ids` (`[B, L]`): `[B, L, V]`, or fewer positions as `keep` says.
