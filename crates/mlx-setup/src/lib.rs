@@ -60,13 +60,16 @@ pub fn status(workspace: &Path) -> Status {
     if layout.folder_name_for(backend) != layout.folder_name() {
         return Status::Missing("the installed MLX belongs to another version of the course".into());
     }
+    if !cargo_config::leads_to_headers(workspace) {
+        return Status::Missing("`.cargo/mlx.toml` does not lead to the headers of MLX and mlx-c".into());
+    }
     Status::Ready { backend, folder: layout.folder }
 }
 
 /// Makes sure that MLX can be linked, installing what is missing; `report` receives one line per step.
 ///
 /// `backend: None` keeps the backend that this clone uses, or takes the CPU. When everything is there, this
-/// reads two small files and returns.
+/// reads one small file, looks for a few others, and returns.
 ///
 /// # Errors
 /// One line that says what to do: no pip, no network, no disk, no C++20 compiler, an unsupported system.
@@ -94,11 +97,11 @@ pub fn ensure(backend: Option<Backend>, workspace: &Path, report: &mut dyn FnMut
     report(&format!("installing MLX {} ({backend}) into {}", backend::MLX_VERSION, layout.folder.display()));
     wheel_fetch::install(&backend.wheels(), &layout.wheels())?;
     layout.write_bindings()?;
+    let mlx_c = mlx_sys::locate(workspace)?;
     if !layout.library().is_file() {
-        let sources = mlx_sys::locate(workspace)?;
-        compile::shared_library(&layout, &sources, report)?;
+        compile::shared_library(&layout, &mlx_c, report)?;
     }
-    cargo_config::write(workspace, backend, &layout)?;
+    cargo_config::write(workspace, backend, &layout, &mlx_c)?;
     report("MLX is ready");
     Ok(Provisioned::Installed { backend, folder: layout.folder })
 }

@@ -1,0 +1,43 @@
+// What crosses between Rust and C++. src/bridge.rs declares the same; change both together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "mlx/c/array.h"
+#include "mlx/c/stream.h"
+
+extern "C" {
+
+// Receives a text: `context` belongs to whoever made the function. Never unwinds.
+typedef void (*mlx_custom_text)(void* context, const char* text, size_t length);
+
+// What the graph must know of an output before there is any data.
+struct mlx_custom_output {
+  const int32_t* shape;
+  size_t ndim;
+  mlx_dtype dtype;
+  int32_t reuses;  // the input whose buffer it may take over, or -1
+};
+
+// One tensor while the operation runs. Shapes and dtypes are not here: Rust has kept them.
+struct mlx_custom_tensor {
+  void* data;              // the first element; null if there is none
+  const int64_t* strides;  // in elements, one per axis; null if row-major
+  bool moved;              // input: an output has taken the buffer over; output: it took one over
+};
+
+// Runs an operation; false after an error, which it has passed to `report`. Never unwinds.
+typedef bool (*mlx_custom_run)(const void* operation, const mlx_custom_tensor* inputs, const mlx_custom_tensor* outputs,
+                               mlx_custom_text report, void* report_context);
+
+// Destroys an operation. Never unwinds.
+typedef void (*mlx_custom_drop)(void* operation);
+
+// Adds a node to the graph; nothing runs yet. Takes `operation` over, whether it succeeds or not.
+// An empty `stream`, or one that is not on the CPU, stands for the calling thread's default CPU stream.
+// False after an error, which it has passed to `report`; then `results` is untouched.
+bool mlx_custom_apply(const char* name, void* operation, mlx_custom_run run, mlx_custom_drop drop, mlx_stream stream,
+                      const mlx_array* inputs, size_t n_inputs, const mlx_custom_output* outputs, size_t n_outputs,
+                      mlx_array* results, mlx_custom_text report, void* report_context);
+}

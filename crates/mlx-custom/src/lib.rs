@@ -1,0 +1,82 @@
+//! Operations of your own on MLX arrays, written in safe Rust.
+//!
+//! MLX is lazy: `a.add(&b)` computes nothing, it adds a node to a graph, and the work is done when somebody asks for
+//! the values. An operation made with this crate is such a node. Implement [`CpuOperation`], which says what the
+//! outputs will be ([`outputs`](CpuOperation::outputs), when the graph is built) and how to compute them
+//! ([`run`](CpuOperation::run), when it is evaluated), and hand it to [`apply`]:
+//!
+//! ```
+//! use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply};
+//! use mlx_rs::Array;
+//!
+//! /// `x * factor`, for f32.
+//! struct Scale {
+//!     factor: f32,
+//! }
+//!
+//! impl CpuOperation for Scale {
+//!     fn name(&self) -> &'static str {
+//!         "scale"
+//!     }
+//!
+//!     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
+//!         let [x] = inputs else { return Err("takes one array".into()) };
+//!         Ok(vec![x.clone()])
+//!     }
+//!
+//!     fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
+//!         let x = inputs[0].as_slice::<f32>()?;
+//!         let y = outputs[0].as_mut_slice::<f32>()?;
+//!         for (y, x) in y.iter_mut().zip(x) {
+//!             *y = x * self.factor;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let x = Array::from_slice(&[1.0_f32, 2.0, 3.0], &[3]);
+//! let y = apply(Scale { factor: 2.0 }, &[&x])?; // nothing has run yet
+//! assert_eq!(y[0].as_slice::<f32>(), [2.0, 4.0, 6.0]);
+//! # Ok::<(), mlx_rs::error::Exception>(())
+//! ```
+//!
+//! [`parallel_for`] spreads a loop inside `run` over a team of threads.
+//!
+//! # What holds
+//!
+//! - **Element types**: f32, f16, bf16, u32, i32, u8 ([`Element`]). Others are refused when the graph is built.
+//! - **Layout**: an input is row-major, one element after another, unless the operation takes it
+//!   [`Strided`](Layout::Strided). A copy is made only for an input that isn't so already.
+//! - **Buffers**: an output may take over the buffer of an input that nobody else needs
+//!   ([`reuses`](CpuOperation::reuses)); that is how a cache is appended to without copying it.
+//! - **Errors**: an `Err` or a panic in `run` becomes an error of the `eval` that waits for it. The outputs are then filled
+//!   with NaN (integers: all bits set), so that nothing in them looks like a result.
+//! - **Where it runs**: always on the CPU, on the stream of [`mlx_rs::with_stream`] if that is a CPU stream, else on
+//!   the calling thread's default CPU stream. With a GPU as default device MLX waits for the inputs and carries
+//!   the results back.
+//! - **Transformations**: `grad`, `vmap` and shapeless `compile` need rules that these operations don't have; MLX refuses them.
+//!
+//! The appendix "A primitive in MLX's graph" of the course's book tells the whole story.
+
+mod apply;
+mod bridge;
+mod element;
+mod error;
+mod gather;
+mod operation;
+mod registered;
+mod strided;
+mod tensor;
+mod tensor_mut;
+mod tensor_type;
+mod threads;
+
+pub use apply::apply;
+pub use element::Element;
+pub use error::OperationError;
+pub use operation::{CpuOperation, Layout};
+pub use strided::Strided;
+pub use tensor::Tensor;
+pub use tensor_mut::TensorMut;
+pub use tensor_type::TensorType;
+pub use threads::{num_threads, parallel_for, set_num_threads};
