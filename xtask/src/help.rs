@@ -160,9 +160,38 @@ Everything else goes to the engine; `cargo xtask perplexity -- --help` lists its
     },
     CommandHelp {
         name: "bench",
-        summary: "measure the engine (comes in week 2)",
+        summary: "measure the engine, and compare it with others",
         text: "\
-Benchmarks arrive with week 2. `cargo xtask chat` prints prefill and decode speed today.",
+Measures prefill and decode speed, time to the first token and memory of the engine in a release
+build, and what part of this machine's memory bandwidth and arithmetic that is.
+
+  cargo xtask bench
+  cargo xtask bench --stages all                    what each day bought
+  cargo xtask bench --compare llama.cpp,mlx-lm      other engines, with the same model
+  cargo xtask bench --solution both                 your crate beside the reference
+
+Options
+  --solution WHO          student, reference or both (see `cargo xtask chat --help`)
+  --stages LIST           dense, cached, quantized, fused, flash; or all. By default the last one
+                          that the solution has reached
+  --compare LIST          llama.cpp, mlx-lm. On first use they are installed with pip, each into a
+                          virtual environment in the cache folder; llama.cpp is compiled for this
+                          processor, which takes some minutes
+  --model NAME            as for chat. llama.cpp needs a GGUF file and mlx-lm a folder; where the
+                          model is the other, name its twin:
+  --llama-model FILE      the same model as GGUF
+  --mlx-model FOLDER      the same model for mlx-lm (a GGUF file is converted if this is missing)
+  --repeats N             rounds; each engine runs once in every round (default 5)
+  --threads N             for all engines alike (default: one for each processor)
+  --prompt-tokens N       (default 128)
+  --generate-tokens N     (default 128; the stage `dense` gets 16 at most)
+  --context-sweep LIST    also decode behind contexts of these lengths, such as 128,1024,4096
+  --profile               also the time of each kind of operation
+  --quick                 one round, 32 tokens in, 16 out: does it run at all?
+  --output FOLDER         for measurements.json, table.md and the plots
+                          (default: a new folder in .tiny-llm/bench)
+
+`tiny-llm report` makes tables and plots from a measurements.json again.",
     },
     CommandHelp {
         name: "serve",
@@ -208,7 +237,7 @@ The last line is `N passed, N failed`, summed over all test binaries and steps."
       --only PART      list, stubs, reference, solve, wrong or mutants
       --mutant NAME    only mutants whose id contains NAME
       --json           the outcome of every part as JSON
-  cargo xtask author bindings              write the bindings of mlx-c again (needs libclang)",
+  cargo xtask author bindings              write the bindings of mlx-c again (fetches libclang)",
     },
 ];
 

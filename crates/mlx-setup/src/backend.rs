@@ -7,7 +7,7 @@ use wheel_fetch::Wheel;
 use crate::Error;
 
 /// The MLX that mlx-sys 0.7.0 wraps. Raising it means raising mlx-rs and mlx-sys in the workspace's Cargo.toml,
-/// the digests below, and running `cargo xtask author bindings`.
+/// `MLX_SYS_VERSION` in `mlx_sys.rs`, the digests below, and running `cargo xtask author bindings`.
 pub const MLX_VERSION: &str = "0.32.2";
 
 /// Which prebuilt MLX to install.
