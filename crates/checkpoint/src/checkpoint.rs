@@ -86,6 +86,11 @@ impl Checkpoint {
         &self.config
     }
 
+    /// The names and shapes of the tensors that the model is made of; implied biases are not among them.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
+        architecture::tensors(&self.config)
+    }
+
     /// Whether [`Checkpoint::tensor`] has this tensor, stored or implied.
     pub fn has(&self, name: &str) -> bool {
         let stored = |name: &str| matches!(self.shapes().shape(name), Ok(Some(_)));
@@ -114,13 +119,17 @@ impl Checkpoint {
         to_array(name, &tensor, dtype.unwrap_or(element.dtype()))
     }
 
-    /// A weight matrix in its quantized form, or `None` if it is not stored in MLX's affine quantization.
+    /// A weight matrix in its quantized form, or `None` if it is stored in another form than MLX's affine quantization
+    /// or GGUF's Q4_0, Q4_1 and Q8_0, which equal it.
     ///
     /// # Errors
     /// If the tensor's parts do not fit each other.
     pub fn quantized(&self, name: &str) -> Result<Option<QuantizedTensor>> {
-        let Weights::Folder(weights) = &self.weights else { return Ok(None) };
-        let Some(tensor) = weights.packed(name)? else { return Ok(None) };
+        let packed = match &self.weights {
+            Weights::Folder(weights) => weights.packed(name)?,
+            Weights::Gguf(file) => file.packed(name),
+        };
+        let Some(tensor) = packed else { return Ok(None) };
         let array = |part: &HostTensor<'_>| to_array(name, part, part.element.dtype());
         let QuantizationParams { group_size, bits } = tensor.params;
         Ok(Some(QuantizedTensor {

@@ -3,6 +3,7 @@
 //! The file is memory-mapped. [`header::Header::parse`] checks every length and offset, and only then does other code
 //! read through them.
 
+mod affine;
 mod blocks;
 mod config;
 mod cursor;
@@ -21,6 +22,7 @@ use crate::architecture::TensorShapes;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::host_tensor::{Data, ElementType, HostTensor};
+use crate::mlx_quantization::PackedTensor;
 use crate::safetensors_file::map_file;
 use blocks::BlockType;
 use header::{Header, HeaderFault, TensorInfo};
@@ -82,6 +84,17 @@ impl GgufFile {
         Ok((tensor, element))
     }
 
+    /// The matrix in MLX's affine format, if its blocks have an exact equal there.
+    pub(crate) fn packed(&self, name: &str) -> Option<PackedTensor<'static>> {
+        let info = self.tensors.get(name)?;
+        let bytes = self.map.get(info.start..info.start + info.len)?;
+        let &[rows, columns] = info.shape.as_slice() else { return None };
+        let heads = self.heads_to_restore(name);
+        affine::repack(info.block_type, bytes, [rows, columns], |row| {
+            heads.map_or(row, |heads| stored_row(row, rows, heads))
+        })
+    }
+
     fn heads_to_restore(&self, name: &str) -> Option<usize> {
         let (query_heads, key_heads) = self.permuted_heads?;
         if name.ends_with(".self_attn.q_proj.weight") {
@@ -132,15 +145,17 @@ fn restore_row_order(tensor: &HostTensor<'_>, heads: usize) -> Vec<u8> {
     let rows = tensor.shape.first().copied().unwrap_or(0);
     let bytes = tensor.bytes();
     let row_bytes = bytes.len().checked_div(rows).unwrap_or(0);
-    let half = rows / heads.max(1) / 2;
     let mut restored = Vec::with_capacity(bytes.len());
-    for head in 0..heads {
-        for part in 0..2 {
-            for i in 0..half {
-                let row = (head * half + i) * 2 + part;
-                restored.extend_from_slice(&bytes[row * row_bytes..(row + 1) * row_bytes]);
-            }
-        }
+    for row in 0..rows {
+        let source = stored_row(row, rows, heads);
+        restored.extend_from_slice(&bytes[source * row_bytes..(source + 1) * row_bytes]);
     }
     restored
+}
+
+/// Where GGUF keeps row `row` of q or k.
+fn stored_row(row: usize, rows: usize, heads: usize) -> usize {
+    let half = (rows / heads.max(1) / 2).max(1);
+    let (head, part, i) = (row / (2 * half), row / half % 2, row % half);
+    (head * half + i) * 2 + part
 }
