@@ -11,6 +11,7 @@
 //! | 1.5 Load the model | [`embedding`], [`qwen2`] |
 //! | 1.6 Generate responses | [`generate`], [`stop_strings`] |
 //! | 1.7 Sampling | [`sampler`], [`filters`] |
+//! | 2.1 KV cache | [`kv_cache`], [`kv_append`], [`full_kv_cache`] |
 //!
 //! Array shapes stand beside the code as `[B, H, L, D]`; the letters are explained in the book's glossary.
 //! Arrays are lazy: a function returns a description of the computation, and MLX runs it when a value is needed.
@@ -19,8 +20,10 @@ pub mod attention;
 pub mod embedding;
 pub mod error;
 pub mod filters;
+pub mod full_kv_cache;
 pub mod generate;
 pub mod grouped_attention;
+pub mod kv_append;
 pub mod kv_cache;
 pub mod language_model;
 pub mod linear;
@@ -37,10 +40,12 @@ pub use attention::{MultiHeadAttention, scaled_dot_product_attention, softmax};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use filters::{LogitFilter, MinP, RepetitionPenalty, Temperature, TopK, TopP};
+pub use full_kv_cache::FullKvCache;
 pub use generate::{
     GenerateOptions, Generation, StopReason, TextDecoder, Timings, generate, generate_text, next_token_logits,
 };
 pub use grouped_attention::{AttentionMask, causal_mask, scaled_dot_product_attention_grouped};
+pub use kv_append::{KvAppend, KvBuffers};
 pub use kv_cache::KvCache;
 pub use language_model::{LanguageModel, LogitsToKeep};
 pub use linear::{Linear, linear};

@@ -5,8 +5,8 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use crate::{
-    AttentionMask, Embedding, Error, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Result, RmsNorm,
-    RotaryEmbedding, Stage, SwiGluMlp,
+    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Result,
+    RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -134,5 +134,14 @@ impl LanguageModel for Qwen2Model {
 
     fn vocab_size(&self) -> usize {
         self.embed_tokens.weight.dim(0) as usize
+    }
+
+    fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {
+        if self.stage < Stage::Cached {
+            return None;
+        }
+        // [task 2.1.4] Qwen2Model::new_cache
+        todo!("week 2 day 1 task 4: Qwen2Model::new_cache - see book/src/week2/day1.md")
+        // [end]
     }
 }

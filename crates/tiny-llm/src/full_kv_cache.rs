@@ -1,0 +1,94 @@
+//! A cache that keeps every token, in buffers that grow in steps and are written in place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Dtype};
+
+use crate::kv_append::{KvAppend, KvBuffers};
+use crate::{Error, KvCache, Offset, Result};
+
+/// Keeps the keys and values of all tokens of one layer, all rows of the batch equally long.
+#[derive(Debug)]
+pub struct FullKvCache {
+    /// `None` until the first tokens say which shape and dtype they have.
+    buffers: Option<KvBuffers>,
+    /// How many tokens of the buffers are filled and not forgotten.
+    len: usize,
+    /// The capacity is a multiple of this many tokens.
+    step: usize,
+    bytes_copied: Arc<AtomicU64>,
+}
+
+impl FullKvCache {
+    /// How many tokens the capacity grows by, unless [`FullKvCache::with_step`] says otherwise.
+    pub const DEFAULT_STEP: usize = 256;
+
+    /// An empty cache. It allocates nothing before the first tokens come.
+    pub fn new() -> Self {
+        Self { buffers: None, len: 0, step: Self::DEFAULT_STEP, bytes_copied: Arc::default() }
+    }
+
+    /// An empty cache that grows by `step` tokens at a time.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when `step` is 0.
+    pub fn with_step(step: usize) -> Result<Self> {
+        if step == 0 {
+            return Err(Error::invalid("FullKvCache::with_step", "a step has at least one token"));
+        }
+        Ok(Self { step, ..Self::new() })
+    }
+
+    /// How many tokens fit before the buffers have to grow.
+    pub fn capacity(&self) -> usize {
+        self.buffers.as_ref().map_or(0, |buffers| buffers.keys.dim(2) as usize)
+    }
+
+    /// Bytes of keys and values moved so far: every new token once, and stored ones whenever they had to be copied.
+    ///
+    /// What is not evaluated yet is not counted yet.
+    pub fn bytes_copied(&self) -> u64 {
+        self.bytes_copied.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for FullKvCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KvCache for FullKvCache {
+    /// # Errors
+    /// [`Error::InvalidArgument`] when `keys` and `values` are not `[B, H_kv, L, D]` of one shape and one
+    /// floating-point dtype, have no tokens, or differ from what is stored in more than L.
+    fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        // [task 2.1.2] FullKvCache::update_and_fetch
+        todo!("week 2 day 1 task 2: FullKvCache::update_and_fetch - see book/src/week2/day1.md")
+        // [end]
+    }
+
+    fn offset(&self) -> Offset<'_> {
+        Offset::Same(self.len as i32)
+    }
+
+    /// # Errors
+    /// [`Error::InvalidArgument`] when fewer than `n_tokens` are stored.
+    fn rewind(&mut self, n_tokens: usize) -> Result<()> {
+        // [task 2.1.3] FullKvCache::rewind
+        todo!("week 2 day 1 task 3: FullKvCache::rewind - see book/src/week2/day1.md")
+        // [end]
+    }
+
+    /// As new: the memory is given back, and [`bytes_copied`](FullKvCache::bytes_copied) starts from 0.
+    fn reset(&mut self) {
+        // [task 2.1.3] FullKvCache::reset
+        todo!("week 2 day 1 task 3: FullKvCache::reset - see book/src/week2/day1.md")
+        // [end]
+    }
+}
+
+// [task 2.1.2 helpers] what may be appended
+// [end]
