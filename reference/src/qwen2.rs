@@ -4,9 +4,12 @@ use checkpoint::Checkpoint;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
+use crate::fused::FusedBlock;
+use crate::quantized::QuantizedEmbedding;
+use crate::qwen2_quantized;
 use crate::{
-    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Result,
-    RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
+    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
+    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -49,18 +52,109 @@ impl TransformerBlock {
     }
 }
 
+/// A layer, in one of the forms that compute the same. `TransformerBlock` and [`FusedBlock`] convert with `into()`.
+#[derive(Debug, Clone)]
+pub enum Layer {
+    /// Each step an operation of its own.
+    Plain(TransformerBlock),
+    /// Day 2.2: neighbouring steps in one operation.
+    Fused(FusedBlock),
+}
+
+impl Layer {
+    /// As [`TransformerBlock::forward`].
+    ///
+    /// # Errors
+    /// As [`TransformerBlock::forward`].
+    pub fn forward(
+        &self,
+        x: &Array,
+        rope: &RotaryEmbedding,
+        mask: &AttentionMask,
+        cache: Option<&mut dyn KvCache>,
+    ) -> Result<Array> {
+        match self {
+            Self::Plain(block) => block.forward(x, rope, mask, cache),
+            Self::Fused(block) => block.forward(x, rope, mask, cache),
+        }
+    }
+}
+
+impl From<TransformerBlock> for Layer {
+    fn from(block: TransformerBlock) -> Self {
+        Self::Plain(block)
+    }
+}
+
+impl From<FusedBlock> for Layer {
+    fn from(block: FusedBlock) -> Self {
+        Self::Fused(block)
+    }
+}
+
+/// The embedding, whatever its vectors look like. [`Embedding`] and [`QuantizedEmbedding`] convert with `into()`.
+#[derive(Debug, Clone)]
+pub enum TokenEmbedding {
+    Dense(Embedding),
+    /// Day 2.2.
+    Quantized(QuantizedEmbedding),
+}
+
+impl TokenEmbedding {
+    /// As [`Embedding::forward`].
+    ///
+    /// # Errors
+    /// As [`Embedding::forward`] or [`QuantizedEmbedding::forward`].
+    pub fn forward(&self, token_ids: &Array) -> Result<Array> {
+        match self {
+            Self::Dense(embedding) => embedding.forward(token_ids),
+            Self::Quantized(embedding) => embedding.forward(token_ids),
+        }
+    }
+
+    /// As [`Embedding::as_linear`].
+    ///
+    /// # Errors
+    /// As [`Embedding::as_linear`] or [`QuantizedEmbedding::as_linear`].
+    pub fn as_linear(&self, x: &Array) -> Result<Array> {
+        match self {
+            Self::Dense(embedding) => embedding.as_linear(x),
+            Self::Quantized(embedding) => embedding.as_linear(x),
+        }
+    }
+
+    fn vocab_size(&self) -> usize {
+        match self {
+            Self::Dense(embedding) => embedding.weight.dim(0) as usize,
+            Self::Quantized(embedding) => embedding.weight.outputs(),
+        }
+    }
+}
+
+impl From<Embedding> for TokenEmbedding {
+    fn from(embedding: Embedding) -> Self {
+        Self::Dense(embedding)
+    }
+}
+
+impl From<QuantizedEmbedding> for TokenEmbedding {
+    fn from(embedding: QuantizedEmbedding) -> Self {
+        Self::Quantized(embedding)
+    }
+}
+
 /// A Qwen2 language model.
 #[derive(Debug, Clone)]
 pub struct Qwen2Model {
-    embed_tokens: Embedding,
-    layers: Vec<TransformerBlock>,
-    norm: RmsNorm,
+    pub(crate) embed_tokens: TokenEmbedding,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: RmsNorm,
     /// `None` when the output head is tied to the embedding.
-    lm_head: Option<Linear>,
+    pub(crate) lm_head: Option<Projection>,
     /// One table for all layers.
-    rope: RotaryEmbedding,
+    pub(crate) rope: RotaryEmbedding,
     /// Which of the later days' parts are used.
-    stage: Stage,
+    pub(crate) stage: Stage,
 }
 
 impl Qwen2Model {
@@ -80,14 +174,14 @@ impl Qwen2Model {
             Ok(RmsNorm::new(tensor(&format!("{name}.weight"), &[hidden])?, config.rms_norm_eps))
         };
 
-        let embed_tokens = Embedding::new(tensor("model.embed_tokens.weight", &[vocab, hidden])?);
+        let embed_tokens = Embedding::new(tensor("model.embed_tokens.weight", &[vocab, hidden])?).into();
         let layers = (0..config.num_hidden_layers)
-            .map(|layer_idx| load_block(checkpoint, layer_idx, dtype))
+            .map(|layer_idx| load_block(checkpoint, layer_idx, dtype).map(Layer::from))
             .collect::<Result<Vec<_>>>()?;
         let lm_head = if config.tie_word_embeddings {
             None
         } else {
-            Some(Linear::new(tensor("lm_head.weight", &[vocab, hidden])?, None))
+            Some(Linear::new(tensor("lm_head.weight", &[vocab, hidden])?, None).into())
         };
         let rope = RotaryEmbedding::new(
             config.head_dim as i32,
@@ -104,7 +198,10 @@ impl Qwen2Model {
     /// # Errors
     /// As [`Qwen2Model::load`].
     pub fn load_stage(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
-        Ok(Self { stage, ..Self::load(checkpoint, dtype)? })
+        match stage {
+            Stage::Dense | Stage::Cached => Ok(Self { stage, ..Self::load(checkpoint, dtype)? }),
+            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(checkpoint, dtype, stage),
+        }
     }
 
     /// The stage that it was loaded for.
@@ -240,7 +337,7 @@ impl LanguageModel for Qwen2Model {
     }
 
     fn vocab_size(&self) -> usize {
-        self.embed_tokens.weight.dim(0) as usize
+        self.embed_tokens.vocab_size()
     }
 
     fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {

@@ -1,0 +1,69 @@
+//! The whole problem, and what one tile of it takes.
+
+use std::ops::Range;
+
+use super::key_tile::KeyTile;
+use super::mask::{Mask, TileMask};
+use super::operand::Operand;
+use super::query_tile::{KeyFilter, QueryTile};
+use super::shape::{AttentionShape, Tiling};
+use super::simd::{Kernel, Simd, Variant};
+use super::tile_rows::TileRows;
+
+/// Attention over all heads: the inputs and how to go about it.
+pub struct Attention<'a> {
+    pub shape: AttentionShape,
+    /// `[B, H_q, L, D]`
+    pub query: Operand<'a>,
+    /// `[B, H_kv, S, D]`
+    pub key: Operand<'a>,
+    /// `[B, H_kv, S, D]`
+    pub value: Operand<'a>,
+    pub scale: f32,
+    pub mask: Mask<'a>,
+    pub tiling: Tiling,
+    pub variant: Variant,
+}
+
+impl Attention<'_> {
+    /// Takes the queries of one tile through some of the keys.
+    pub fn attend(&self, rows: TileRows, keys: Range<usize>) -> QueryTile {
+        self.variant.run(TileKernel { attention: self, rows, keys })
+    }
+}
+
+/// [`Attention::attend`], to be compiled for each instruction set.
+struct TileKernel<'a> {
+    attention: &'a Attention<'a>,
+    rows: TileRows,
+    keys: Range<usize>,
+}
+
+impl Kernel for TileKernel<'_> {
+    type Output = QueryTile;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> QueryTile {
+        let Self { attention, rows, keys } = self;
+        let (head_dim, max_keys) = (attention.shape.head_dim, attention.tiling.keys);
+        let mut queries = QueryTile::new(rows.n_rows(), head_dim, max_keys);
+        let mut tile = KeyTile::new(max_keys, head_dim, rows.n_rows());
+        let mask = TileMask { attention, rows };
+        // [task 2.4.3] TileKernel::run
+        for row in 0..rows.n_rows() {
+            let query = queries.query_mut(row);
+            attention.query.read([rows.batch, rows.head(row), rows.position(row)], 0, query);
+            query.iter_mut().for_each(|number| *number *= attention.scale);
+        }
+        // Tiles that no row sees are not even loaded.
+        let n_visible = (0..rows.n_rows()).map(|row| mask.n_visible(row)).max().unwrap_or(0);
+        let end = keys.end.min(n_visible);
+        for first in (keys.start..end).step_by(max_keys) {
+            let range = first..end.min(first + max_keys);
+            tile.load(simd, attention.key, attention.value, rows.batch, rows.kv_head, range);
+            queries.attend(simd, &tile, &mask);
+        }
+        // [end]
+        queries
+    }
+}

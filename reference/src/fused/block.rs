@@ -1,0 +1,55 @@
+//! A transformer block of five operations besides its cache.
+
+use mlx_rs::Array;
+
+use crate::fused::{QkvWeights, linear_add, norm_qkv_rope, norm_swiglu};
+use crate::quantized::QuantizedMatrix;
+use crate::{AttentionBackend, AttentionMask, KvCache, Offset, Result, RotaryEmbedding};
+
+/// [`TransformerBlock`](crate::TransformerBlock) with quantized weights and fused operations.
+#[derive(Debug, Clone)]
+pub struct FusedBlock {
+    /// `[E]`, f32
+    pub input_layernorm: Array,
+    pub qkv: QkvWeights,
+    /// `[E, H_q * D]`
+    pub o_proj: QuantizedMatrix,
+    /// `[E]`, f32
+    pub post_attention_layernorm: Array,
+    /// `[I, E]`
+    pub gate_proj: QuantizedMatrix,
+    /// `[I, E]`
+    pub up_proj: QuantizedMatrix,
+    /// `[E, I]`
+    pub down_proj: QuantizedMatrix,
+    pub rms_norm_eps: f32,
+    pub attention: AttentionBackend,
+}
+
+impl FusedBlock {
+    /// As [`TransformerBlock::forward`](crate::TransformerBlock::forward): `[B, L, E]` to `[B, L, E]`.
+    ///
+    /// # Errors
+    /// As [`TransformerBlock::forward`](crate::TransformerBlock::forward).
+    pub fn forward(
+        &self,
+        x: &Array,
+        rope: &RotaryEmbedding,
+        mask: &AttentionMask,
+        cache: Option<&mut dyn KvCache>,
+    ) -> Result<Array> {
+        // [task 2.2.10] FusedBlock::forward
+        let offset = cache.as_ref().map_or(Offset::Same(0), |cache| cache.offset());
+        let eps = self.rms_norm_eps;
+        let [query, key, value] = norm_qkv_rope(x, &self.input_layernorm, eps, &self.qkv, rope, offset)?;
+        let (key, value) = match cache {
+            Some(cache) => cache.update_and_fetch(&key, &value)?, // [B, H_kv, S, D]
+            None => (key, value),
+        };
+        let attended = self.attention.attend(&query, &key, &value, mask)?; // [B, H_q, L, D]
+        let x = linear_add(&attended, x, &self.o_proj)?;
+        let hidden = norm_swiglu(&x, &self.post_attention_layernorm, eps, &self.gate_proj, &self.up_proj)?;
+        linear_add(&hidden, &x, &self.down_proj)
+        // [end]
+    }
+}

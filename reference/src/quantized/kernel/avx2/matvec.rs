@@ -1,0 +1,204 @@
+//! Few tokens: every weight is read once per token, straight from its packed form. Memory is the limit.
+
+use std::arch::x86_64::*;
+
+use super::Job;
+use super::stored::Stored;
+use crate::quantized::activations::LANES;
+
+/// Rows that go through the loop together: they share the loads of the activations.
+const ROWS: usize = 4;
+
+/// How far ahead of the loop weights are asked for. A page's end stops the processor's own prefetcher.
+const PREFETCH_BYTES: usize = 2048;
+
+/// What is the same for all rows.
+struct Row<'a> {
+    groups: usize,
+    /// `[chunks, P, LANES]`
+    integers: &'a [i16],
+    /// `[groups]`
+    scales: &'a [f32],
+    /// `[groups]`
+    sums: &'a [f32],
+    /// The sums of the last eight groups, zero for those that a whole block of eight has already covered.
+    last_sums: [f32; 8],
+}
+
+/// - `P`: planes, weights in a 16-bit lane
+/// - `HALF`: a group is half a chunk
+///
+/// # Safety
+/// As [`Job::run`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
+    job: &Job<'_>,
+    scales: &[S],
+    biases: &[S],
+    tile: &mut [f32],
+) {
+    let (n_rows, groups) = (job.rows.len(), job.matrix.groups());
+    // One place more than there are groups: the half chunk at a row's end has a second half, whose scale is 0.
+    let mut products = vec![0.0; ROWS * (groups + 1)];
+    for (token, out) in job.tokens.clone().zip(tile.chunks_exact_mut(n_rows)) {
+        let sums = job.x.row_sums(token);
+        let mut last_sums = [0.0; 8];
+        if groups >= 8 {
+            let uncovered = groups % 8;
+            last_sums[8 - uncovered..].copy_from_slice(&sums[groups - uncovered..]);
+        }
+        let row = Row { groups, integers: job.x.row(token), scales: job.x.row_scales(token), sums, last_sums };
+        let mut row_idx = job.rows.start;
+        for out in out.chunks_mut(ROWS) {
+            // SAFETY: the rows `row_idx..row_idx + out.len()` exist.
+            unsafe {
+                match <&mut [f32; ROWS]>::try_from(&mut *out) {
+                    Ok(out) => *out = dot_rows::<S, P, HALF, ROWS>(job, &row, scales, biases, row_idx, &mut products),
+                    Err(_) => {
+                        for (r, out) in out.iter_mut().enumerate() {
+                            [*out] = dot_rows::<S, P, HALF, 1>(job, &row, scales, biases, row_idx + r, &mut products);
+                        }
+                    }
+                }
+            }
+            row_idx += out.len();
+        }
+    }
+}
+
+/// The dot products of `R` rows from `first` on with one row of activations.
+///
+/// # Safety
+/// As [`Job::run`], and the rows exist.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
+    job: &Job<'_>,
+    x: &Row<'_>,
+    scales: &[S],
+    biases: &[S],
+    first: usize,
+    products: &mut [f32],
+) -> [f32; R] {
+    // [task 2.2.6] AVX2: dot products of a block of rows
+    let matrix = job.matrix;
+    let groups = x.groups;
+    let stride = groups + 1;
+    let mut acc = [_mm256_setzero_ps(); R];
+    let mut rest = [0.0f32; R];
+    for r in 0..R {
+        let at = (first + r) * groups;
+        let products = &mut products[r * stride..(r + 1) * stride];
+        // SAFETY: `at + groups` is within both slices; blocks of eight stay within the row.
+        unsafe { (acc[r], rest[r]) = prepare_row(x, &scales[at..at + groups], &biases[at..at + groups], products) };
+    }
+
+    let words_per_row = matrix.words_per_row();
+    let first_word = matrix.words[first * words_per_row..].as_ptr();
+    // Whole blocks of rows ahead, so that each line is asked for once.
+    let ahead = R * words_per_row * (PREFETCH_BYTES / 4).div_ceil(R * words_per_row);
+    // For groups of a chunk or more: how many chunks share a scale, as a shift.
+    let chunks_per_group = (matrix.group_size / job.x.chunk()).max(1).trailing_zeros();
+    let halves = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
+    let mask = _mm256_set1_epi16((1 << (16 / P)) - 1);
+    let whole_chunks = words_per_row / (LANES / 2);
+
+    // SAFETY: a chunk is eight words of a row and `LANES * P` integers of the activations; both rows have
+    // `whole_chunks` of them and the activations one more if the row ends in half a chunk. Prefetching reads nothing.
+    unsafe {
+        for chunk in 0..x.integers.len() / (LANES * P) {
+            let integers = x.integers.as_ptr().add(chunk * LANES * P);
+            let mut planes = [_mm256_setzero_si256(); P];
+            for (i, plane) in planes.iter_mut().enumerate() {
+                *plane = _mm256_loadu_si256(integers.add(i * LANES).cast());
+            }
+            for r in 0..R {
+                let words = first_word.add(r * words_per_row + chunk * (LANES / 2));
+                if chunk % 2 == 0 {
+                    _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(ahead).cast());
+                }
+                let packed = if chunk < whole_chunks {
+                    _mm256_loadu_si256(words.cast())
+                } else {
+                    _mm256_zextsi128_si256(_mm_loadu_si128(words.cast()))
+                };
+                let dots = _mm256_cvtepi32_ps(dot_chunk::<P>(packed, &planes, mask));
+                let product = products.as_ptr().add(r * stride);
+                let scale = if HALF {
+                    // Lanes 0 to 3 belong to the chunk's first group, lanes 4 to 7 to its second.
+                    let two = _mm256_castpd_ps(_mm256_set1_pd(product.add(2 * chunk).cast::<f64>().read_unaligned()));
+                    _mm256_permutevar_ps(two, halves)
+                } else {
+                    _mm256_broadcast_ss(&*product.add(chunk >> chunks_per_group))
+                };
+                acc[r] = _mm256_fmadd_ps(dots, scale, acc[r]);
+            }
+        }
+    }
+    let mut dots = rest;
+    for (dot, acc) in dots.iter_mut().zip(acc) {
+        *dot += horizontal_sum(acc);
+    }
+    dots
+    // [end]
+}
+
+// [task 2.2.6 helpers] AVX2: scales, chunks and sums
+/// Fills `products` with `w_scale * x_scale` for each group and returns `Σ w_bias * x_sum` in two parts.
+///
+/// # Safety
+/// As [`Job::run`]; `scales` and `biases` have `x.groups` entries.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn prepare_row<S: Stored>(x: &Row<'_>, scales: &[S], biases: &[S], products: &mut [f32]) -> (__m256, f32) {
+    let groups = x.groups;
+    let mut bias_terms = _mm256_setzero_ps();
+    if groups < 8 {
+        let mut rest = 0.0;
+        for g in 0..groups {
+            products[g] = scales[g].widen() * x.scales[g];
+            rest += biases[g].widen() * x.sums[g];
+        }
+        return (bias_terms, rest);
+    }
+    // SAFETY: every block of eight lies within the row.
+    unsafe {
+        let block = |g: usize, sums: *const f32, products: &mut [f32], bias_terms: __m256| {
+            let product = _mm256_mul_ps(S::load8(scales.as_ptr().add(g)), _mm256_loadu_ps(x.scales.as_ptr().add(g)));
+            _mm256_storeu_ps(products.as_mut_ptr().add(g), product);
+            _mm256_fmadd_ps(S::load8(biases.as_ptr().add(g)), _mm256_loadu_ps(sums), bias_terms)
+        };
+        for g in (0..groups / 8 * 8).step_by(8) {
+            bias_terms = block(g, x.sums.as_ptr().add(g), products, bias_terms);
+        }
+        if groups % 8 != 0 {
+            // The last eight overlap the block before: `last_sums` is zero there, and the products are the same.
+            bias_terms = block(groups - 8, x.last_sums.as_ptr(), products, bias_terms);
+        }
+    }
+    (bias_terms, 0.0)
+}
+
+/// Integer dot products of one chunk: eight partial sums.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn dot_chunk<const P: usize>(packed: __m256i, planes: &[__m256i; P], mask: __m256i) -> __m256i {
+    if P == 2 {
+        // Bytes: the upper one needs no mask once it is shifted down.
+        let low = _mm256_madd_epi16(_mm256_and_si256(packed, mask), planes[0]);
+        let high = _mm256_madd_epi16(_mm256_srli_epi16::<8>(packed), planes[1]);
+        return _mm256_add_epi32(low, high);
+    }
+    let dot0 = _mm256_madd_epi16(_mm256_and_si256(packed, mask), planes[0]);
+    let dot1 = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(packed), mask), planes[1]);
+    let dot2 = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16::<8>(packed), mask), planes[P - 2]);
+    let dot3 = _mm256_madd_epi16(_mm256_srli_epi16::<12>(packed), planes[P - 1]);
+    _mm256_add_epi32(_mm256_add_epi32(dot0, dot1), _mm256_add_epi32(dot2, dot3))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn horizontal_sum(v: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+// [end]
