@@ -2,6 +2,7 @@
 
 use crate::arguments::{Accepts, Arguments, did_you_mean};
 use crate::author;
+use crate::bench;
 use crate::book;
 use crate::chapters::Course;
 use crate::check;
@@ -83,7 +84,7 @@ fn dispatch(arguments: &[String]) -> Result<Verdict> {
         "book" => book::run(&Workspace::find()?, rest),
         "test" => suite::run(&Workspace::find()?, rest),
         "author" => author::run(&Workspace::find()?, rest),
-        "bench" => Err(not_yet("bench", "week 2")),
+        "bench" => bench::run(&Workspace::find()?, rest),
         "serve" => Err(not_yet("serve", "week 4")),
         engine_command => engine::run(&Workspace::find()?, engine_command, rest),
     }

@@ -43,7 +43,8 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
     }
 }
 
-fn build(workspace: &Workspace, solution: Solution, hub: bool) -> Result<PathBuf> {
+/// The engine's binary in release, with the crate of `solution`.
+pub fn build(workspace: &Workspace, solution: Solution, hub: bool) -> Result<PathBuf> {
     let features = if hub { format!("{},hub", solution.name()) } else { solution.name().to_owned() };
     let format = if io::stderr().is_terminal() { "json-diagnostic-rendered-ansi" } else { "json" };
     let mut command = cargo::command(workspace.root());
@@ -71,10 +72,13 @@ fn needs_hub(arguments: &[String]) -> bool {
         let separate = || (argument == "--model" || argument == "-m").then(|| arguments.get(index + 1))?;
         joined.or_else(|| separate().map(String::as_str))
     });
-    model.is_some_and(|name| {
-        let is_id = name.matches('/').count() == 1 && !name.starts_with(['/', '.', '~']);
-        is_id && !name.ends_with(".gguf") && !Path::new(name).exists()
-    })
+    model.is_some_and(is_hub_id)
+}
+
+/// Whether a model's name is `owner/model` and not a path.
+pub fn is_hub_id(name: &str) -> bool {
+    let is_id = name.matches('/').count() == 1 && !name.starts_with(['/', '.', '~']);
+    is_id && !name.ends_with(".gguf") && !Path::new(name).exists()
 }
 
 fn build_failed(solution: Solution) -> Error {
@@ -85,7 +89,7 @@ fn build_failed(solution: Solution) -> Error {
     }
 }
 
-fn who(solution: Solution) -> &'static str {
+pub fn who(solution: Solution) -> &'static str {
     match solution {
         Solution::Student => "learner's crate",
         Solution::Reference => "reference",
@@ -93,7 +97,7 @@ fn who(solution: Solution) -> &'static str {
 }
 
 /// The learner's own engine once it can talk, until then the reference; with the reason.
-fn default_solution(workspace: &Workspace, course: &Course) -> (Solution, String) {
+pub fn default_solution(workspace: &Workspace, course: &Course) -> (Solution, String) {
     let progress = Progress::load(workspace);
     let mut week_1 = course.chapters.iter().filter(|chapter| chapter.id.starts_with("1."));
     match week_1.find(|chapter| !progress.finished(chapter)) {

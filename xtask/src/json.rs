@@ -10,6 +10,8 @@ pub enum Json {
     Text(String),
     List(Vec<Json>),
     Object(Vec<(&'static str, Json)>),
+    /// JSON that another program wrote, taken as it is.
+    Written(String),
 }
 
 impl Json {
@@ -42,6 +44,7 @@ impl fmt::Display for Json {
                 }
                 f.write_str("]")
             }
+            Self::Written(json) => f.write_str(json),
             Self::Object(fields) => {
                 f.write_str("{")?;
                 for (index, (key, value)) in fields.iter().enumerate() {

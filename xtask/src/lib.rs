@@ -7,7 +7,8 @@
 //!   what they wrote, [`verdict`] judges, [`check_report`] shows; [`rules`] explains what is off limits
 //! - around it: [`watch`], [`hint`], [`progress`], and [`solution`] (`diff`, `solve`, `reset`) on the marked
 //!   [`regions`]
-//! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like), [`book`]
+//! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like, at one of the
+//!   [`stages`]), [`bench`] with [`bench_peers`], [`book`]
 //! - for authors: [`suite`] (`test`), [`author`], [`stubs`], [`fixtures`], [`author_check`], [`mutants`]
 //!
 //! Nothing here touches MLX: the runner builds in seconds, before anything else does.
@@ -17,6 +18,9 @@ pub mod author;
 pub mod author_check;
 pub mod author_list;
 pub mod author_solve;
+pub mod bench;
+pub mod bench_options;
+pub mod bench_peers;
 pub mod bindings;
 pub mod book;
 pub mod cargo;
@@ -24,6 +28,7 @@ pub mod chapters;
 pub mod check;
 pub mod check_report;
 pub mod cli;
+pub mod clock;
 pub mod diff;
 pub mod doctor;
 pub mod engine;
@@ -49,6 +54,7 @@ pub mod rules;
 pub mod scratch;
 pub mod setup;
 pub mod solution;
+pub mod stages;
 pub mod status_line;
 pub mod stubs;
 pub mod style;

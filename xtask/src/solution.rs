@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::chapters::Course;
+use crate::clock::Moment;
 use crate::diff;
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
@@ -121,7 +121,7 @@ fn back_up(from: &Path, to: &Path) -> Result<()> {
 
 /// A folder that does not exist yet, so that no backup ever replaces another.
 fn new_backup_folder(workspace: &Workspace) -> PathBuf {
-    let first = workspace.state().join("backup").join(timestamp());
+    let first = workspace.state().join("backup").join(Moment::now().compact());
     let mut folder = first.clone();
     let mut n = 1;
     while folder.exists() {
@@ -129,46 +129,4 @@ fn new_backup_folder(workspace: &Workspace) -> PathBuf {
         folder = first.with_extension(n.to_string());
     }
     folder
-}
-
-/// The moment in UTC as `20260131-235959`: names that sort by time.
-fn timestamp() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (year, month, day) = civil_date(seconds / 86_400);
-    let in_day = seconds % 86_400;
-    let (hour, minute, second) = (in_day / 3600, in_day / 60 % 60, in_day % 60);
-    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
-}
-
-/// Days since 1970-01-01 as (year, month, day).
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let is_leap = |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
-    let (mut year, mut left) = (1970, days);
-    while left >= 365 + u64::from(is_leap(year)) {
-        left -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(is_leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if left < length {
-            break;
-        }
-        left -= length;
-        month += 1;
-    }
-    (year, month, left + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        assert_eq!(civil_date(0), (1970, 1, 1));
-        assert_eq!(civil_date(11_016), (2000, 2, 29));
-        assert_eq!(civil_date(20_513), (2026, 3, 1));
-        assert_eq!(civil_date(20_453), (2025, 12, 31));
-    }
 }

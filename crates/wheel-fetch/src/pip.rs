@@ -81,7 +81,7 @@ fn requirements_text(wheels: &[Wheel]) -> String {
 }
 
 /// pip explains itself in many lines; these are the causes that a user can act on.
-fn explain(stderr: &str) -> String {
+pub fn explain(stderr: &str) -> String {
     let has = |needle: &str| stderr.contains(needle);
     if has("No space left on device") {
         return "the disk is full; free some space or point TINY_LLM_CACHE at another disk".into();

@@ -1,0 +1,53 @@
+//! The stages at which the engine can be run, and which of them a learner has reached.
+
+use crate::chapters::Course;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// A stage as the engine calls it, and the day that makes it possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    pub name: &'static str,
+    /// `None` for the one that week 1 makes.
+    day: Option<&'static str>,
+}
+
+/// In the order of the course; each contains the ones before it.
+pub const STAGES: [Stage; 5] = [
+    Stage { name: "dense", day: None },
+    Stage { name: "cached", day: Some("2.1") },
+    Stage { name: "quantized", day: Some("2.2") },
+    Stage { name: "fused", day: Some("2.2") },
+    Stage { name: "flash", day: Some("2.4") },
+];
+
+/// The stages that the learner's crate can run, judged by the days that are ticked off; at least the first.
+pub fn reached(course: &Course, progress: &Progress) -> &'static [Stage] {
+    let is_finished = |day: &str| course.chapters.iter().any(|chapter| chapter.id == day && progress.finished(chapter));
+    let n = STAGES.iter().take_while(|stage| stage.day.is_none_or(is_finished)).count();
+    &STAGES[..n]
+}
+
+/// Stages from a list such as `dense,flash`, in the order of the course.
+pub fn parse(list: &str) -> Result<Vec<Stage>> {
+    let names: Vec<&str> = list.split(',').collect();
+    if let Some(unknown) = names.iter().find(|name| STAGES.iter().all(|stage| stage.name != **name)) {
+        let known: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+        return Err(Error::new(format!("there is no stage `{unknown}`"))
+            .remedy(format!("choose from {}, or all", known.join(", "))));
+    }
+    Ok(STAGES.into_iter().filter(|stage| names.contains(&stage.name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_chosen_by_name() {
+        let names = |list| parse(list).unwrap().iter().map(|stage| stage.name).collect::<Vec<_>>();
+        assert_eq!(names("flash,dense"), ["dense", "flash"]);
+        let error = parse("dense,fast").unwrap_err().to_string();
+        assert_eq!(error, "there is no stage `fast`; choose from dense, cached, quantized, fused, flash, or all");
+    }
+}
