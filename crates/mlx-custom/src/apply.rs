@@ -24,6 +24,18 @@ pub fn apply(operation: impl CpuOperation, inputs: &[&Array]) -> Result<Vec<Arra
         .map_err(|message| Exception::custom(format!("{name}: {message}")))
 }
 
+/// [`apply`] for an operation whose number of outputs is known: `let [q, k, v] = apply_n(operation, &[&x])?;`
+///
+/// # Errors
+/// As [`apply`], and when the operation has another number of outputs.
+#[track_caller]
+pub fn apply_n<const N: usize>(operation: impl CpuOperation, inputs: &[&Array]) -> Result<[Array; N], Exception> {
+    let name = operation.name();
+    <[Array; N]>::try_from(apply(operation, inputs)?).map_err(|outputs| {
+        Exception::custom(format!("{name}: {} outputs where {N} are expected", outputs.len()))
+    })
+}
+
 /// The operation with all that it says about these inputs, checked; and per output the input that it may take over.
 fn register(
     operation: impl CpuOperation,

@@ -40,7 +40,7 @@
 //! # Ok::<(), mlx_rs::error::Exception>(())
 //! ```
 //!
-//! [`parallel_for`] spreads a loop inside `run` over a team of threads.
+//! [`parallel_for`] spreads a loop inside `run` over a team of threads. [`set_profiling`] measures where the time goes.
 //!
 //! # What holds
 //!
@@ -64,6 +64,7 @@ mod element;
 mod error;
 mod gather;
 mod operation;
+mod profile;
 mod registered;
 mod strided;
 mod tensor;
@@ -71,10 +72,11 @@ mod tensor_mut;
 mod tensor_type;
 mod threads;
 
-pub use apply::apply;
+pub use apply::{apply, apply_n};
 pub use element::Element;
 pub use error::OperationError;
 pub use operation::{CpuOperation, Layout};
+pub use profile::{OperationTotals, set_profiling, take_profile};
 pub use strided::Strided;
 pub use tensor::Tensor;
 pub use tensor_mut::TensorMut;
