@@ -9,6 +9,7 @@ use mlx_rs::{Array, Stream};
 use mlx_sys::{mlx_array, mlx_stream};
 
 use crate::gather::{Gathered, gather};
+use crate::profile;
 use crate::registered::{Registered, TensorLayout};
 use crate::{Layout, Tensor, TensorMut};
 
@@ -31,10 +32,11 @@ struct RawOutput {
 }
 
 #[repr(C)]
-struct RawTensor {
+pub(crate) struct RawTensor {
     data: *mut u8,
     strides: *const i64,
-    moved: bool,
+    /// An input whose buffer an output took over, or that output.
+    pub(crate) moved: bool,
 }
 
 unsafe extern "C" {
@@ -66,7 +68,9 @@ pub(crate) fn add_to_graph(
     inputs: &[&Array],
     stream: Option<&Stream>,
 ) -> Result<Vec<Array>, String> {
-    let name = CString::new(name).map_err(|_| "an operation's name cannot hold a NUL".to_owned())?;
+    // It becomes part of messages on the other side: see `run_operation` for the percent sign.
+    let name = (!name.contains('%')).then(|| CString::new(name).ok()).flatten();
+    let name = name.ok_or("an operation's name cannot hold a NUL or a percent sign")?;
     let shapes: Vec<Vec<i32>> = registered.outputs.iter().map(|output| to_i32(&output.tensor_type.shape)).collect();
     let outputs: Vec<RawOutput> = registered
         .outputs
@@ -173,7 +177,8 @@ unsafe extern "C" fn run_operation(
     };
     // SAFETY: as above, and `run` has ended.
     unsafe { outputs_of(registered, outputs) }.iter_mut().for_each(TensorMut::poison);
-    let message = format!("{}: {message}", registered.operation.name());
+    // mlx-c hands the text of an exception to printf as the format.
+    let message = format!("{}: {message}", registered.operation.name()).replace('%', "%%");
     // SAFETY: the caller vouches for `report`; the text lives during the call.
     unsafe { report(report_context, message.as_ptr().cast(), message.len()) };
     false
@@ -190,12 +195,13 @@ unsafe fn run(registered: &Registered, inputs: &[RawTensor], outputs: &[RawTenso
         tensors.push(unsafe { input(layout, *wanted, raw, number, &mut copies) }?);
     }
     // SAFETY: the caller vouches for the memory.
-    let mut outputs = unsafe { outputs_of(registered, outputs) };
+    let mut views = unsafe { outputs_of(registered, outputs) };
     if cfg!(debug_assertions) {
         // An element that an operation forgets to write shows.
-        outputs.iter_mut().filter(|output| !output.holds_input()).for_each(TensorMut::poison);
+        views.iter_mut().filter(|output| !output.holds_input()).for_each(TensorMut::poison);
     }
-    registered.operation.run(&tensors, &mut outputs).map_err(|error| error.to_string())
+    let outcome = profile::measure(registered, inputs, outputs, || registered.operation.run(&tensors, &mut views));
+    outcome.map_err(|error| error.to_string())
 }
 
 /// The view of one input, of a copy of it where the operation wants it row-major and it isn't.
