@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
 use crate::process;
 use crate::say;
+use crate::setup;
 use crate::style::{Colour, Style};
 use crate::workspace::{Workspace, read_text};
 
@@ -108,21 +109,16 @@ fn numbers(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// The compiler that setup would take.
 fn cpp_compiler() -> Finding {
-    let chosen = env::var("CXX").ok();
-    let candidates: Vec<&str> = chosen.as_deref().into_iter().chain(["c++", "g++", "clang++"]).collect();
-    match candidates.iter().find_map(|compiler| version(compiler, &["--version"])) {
-        Some(version) => Finding::Fine(version),
-        None => Finding::Broken(
-            "no C++ compiler was found".to_owned(),
-            "install one (Debian/Ubuntu: `apt install g++`, Fedora: `dnf install gcc-c++`)".to_owned(),
-        ),
+    match mlx_setup::compiler() {
+        Ok(compiler) => Finding::Fine(version(&compiler, &["--version"]).unwrap_or(compiler)),
+        Err(error) => Finding::Broken("none that understands C++20 was found".to_owned(), error.to_string()),
     }
 }
 
 fn pip() -> Finding {
-    let answer = ["python3", "python"].iter().find_map(|p| version(p, &["-m", "pip", "--version"]));
-    match answer {
+    match wheel_fetch::pip_version() {
         // "pip 25.0 from /a/long/path (python 3.12)"
         Some(text) => Finding::Fine(text.split(" from ").next().unwrap_or_default().to_owned()),
         None => Finding::Broken(
@@ -136,6 +132,9 @@ fn mlx(workspace: &Workspace) -> Finding {
     match mlx_setup::status(workspace.root()) {
         _ if !workspace.uses_mlx() => Finding::Note("this course does not use it".to_owned()),
         mlx_setup::Status::NotNeeded => Finding::Fine("cargo builds it from source here".to_owned()),
+        mlx_setup::Status::Ready { backend, .. } if !backend.has_driver() => {
+            Finding::Broken(setup::no_driver(backend), setup::WITHOUT_DRIVER.to_owned())
+        }
         mlx_setup::Status::Ready { backend, folder } => {
             Finding::Fine(format!("backend {backend}, in {}", folder.display()))
         }

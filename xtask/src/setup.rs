@@ -8,12 +8,24 @@ use crate::say;
 use crate::tell;
 use crate::workspace::Workspace;
 
-/// Makes sure that MLX can be linked. When it can, this reads two small files.
+/// Makes sure that MLX can be linked and loaded. When it can, this reads a small file and looks for a few others.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
     if !workspace.uses_mlx() {
         return Ok(());
     }
-    provision(workspace, None).map(|_| ())
+    match provision(workspace, None)? {
+        Provisioned::Installed { backend, .. } if !backend.has_driver() => {
+            Err(Error::new(no_driver(backend)).remedy(WITHOUT_DRIVER))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What to do when [`no_driver`] holds.
+pub const WITHOUT_DRIVER: &str = "install the driver, or go back with `cargo xtask setup --backend cpu`";
+
+pub fn no_driver(backend: Backend) -> String {
+    format!("this clone is set up for the backend {backend}, and this machine has no NVIDIA driver (libcuda.so.1)")
 }
 
 fn provision(workspace: &Workspace, backend: Option<Backend>) -> Result<Provisioned> {
@@ -34,6 +46,10 @@ pub fn run(workspace: &Workspace, backend: Option<&str>) -> Result<Verdict> {
         }
         Provisioned::Installed { backend, folder } => {
             say!("MLX is ready: backend {backend}, in {}", folder.display());
+            if !backend.has_driver() {
+                say!("No program will start here yet: {}; {WITHOUT_DRIVER}", no_driver(backend));
+                return Ok(Verdict::Passed);
+            }
         }
     }
     say!("Next: cargo xtask check 1.1   (red is expected: nothing is written yet)");

@@ -1,5 +1,7 @@
+use std::env;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 use std::str::FromStr;
 
 use wheel_fetch::Wheel;
@@ -63,13 +65,18 @@ impl Backend {
                 "prebuilt MLX for Linux needs glibc; this Rust toolchain targets another C library".into(),
             ));
         }
-        // MLX's CUDA build compiles kernels at run time and needs the driver; the files alone can be installed anywhere.
-        if self != Self::Cpu && !PathBuf::from("/proc/driver/nvidia/version").exists() {
-            eprintln!(
-                "note: no NVIDIA driver was found on this machine; programs will not start on the GPU until there is one"
-            );
-        }
         Ok(())
+    }
+
+    /// Whether programs can start: the CUDA build of MLX loads the NVIDIA driver's library then. Its files can be
+    /// installed, and programs be built with them, on any machine.
+    pub fn has_driver(self) -> bool {
+        self == Self::Cpu || Path::new("/proc/driver/nvidia/version").exists() || loader_finds("libcuda.so.1")
+    }
+
+    /// What to know before a download, for the report.
+    pub(crate) fn size_note(self) -> &'static str {
+        if self == Self::Cpu { "" } else { ", with NVIDIA's libraries, 2.5 GB" }
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -79,6 +86,19 @@ impl Backend {
             Self::Cuda13 => "cuda13",
         }
     }
+}
+
+/// Whether the dynamic loader knows a library: in a folder of `LD_LIBRARY_PATH`, or in its cache.
+fn loader_finds(library: &str) -> bool {
+    let folders = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    // Not every user has /sbin on their PATH.
+    let in_cache = |program: &str| {
+        let output = Command::new(program).arg("-p").output();
+        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(library))
+    };
+    env::split_paths(&folders).any(|folder| folder.join(library).is_file())
+        || in_cache("ldconfig")
+        || in_cache("/sbin/ldconfig")
 }
 
 fn cuda_wheel(name: &'static str) -> Wheel {
@@ -112,6 +132,15 @@ mod tests {
             assert_eq!(backend.to_string().parse::<Backend>().unwrap(), backend);
         }
         assert_eq!("cuda".parse::<Backend>().unwrap(), Backend::Cuda13);
+    }
+
+    #[test]
+    fn the_loaders_libraries_are_found() {
+        if cfg!(all(target_os = "linux", target_env = "gnu")) {
+            assert!(loader_finds("libc.so.6"));
+        }
+        assert!(!loader_finds("libno-such-library.so.1"));
+        assert!(Backend::Cpu.has_driver());
     }
 
     #[test]

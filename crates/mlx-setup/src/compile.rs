@@ -144,7 +144,7 @@ fn link(compiler: &OsString, layout: &Layout, jobs: &[Job]) -> Result<(), Error>
 }
 
 /// `$CXX`, or the first of the usual names that understands C++20.
-fn find_compiler() -> Result<OsString, Error> {
+pub(crate) fn find_compiler() -> Result<OsString, Error> {
     let chosen = std::env::var_os("CXX").filter(|name| !name.is_empty());
     let candidates = chosen.map_or_else(|| vec!["g++".into(), "c++".into(), "clang++".into()], |name| vec![name]);
     let understands_cpp20 = |compiler: &OsString| {

@@ -19,6 +19,7 @@ mod error;
 mod layout;
 mod mlx_sys;
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 pub use backend::Backend;
@@ -94,7 +95,9 @@ pub fn ensure(backend: Option<Backend>, workspace: &Path, report: &mut dyn FnMut
     backend.check_platform()?;
     let layout = Layout::for_backend(backend)?;
 
-    report(&format!("installing MLX {} ({backend}) into {}", backend::MLX_VERSION, layout.folder.display()));
+    let (version, size) = (backend::MLX_VERSION, backend.size_note());
+    report(&format!("installing MLX {version} ({backend}{size}) into {}", layout.folder.display()));
+    let _lock = lock(&layout.folder)?;
     wheel_fetch::install(&backend.wheels(), &layout.wheels())?;
     layout.write_bindings()?;
     let mlx_c = mlx_sys::locate(workspace)?;
@@ -104,4 +107,21 @@ pub fn ensure(backend: Option<Backend>, workspace: &Path, report: &mut dyn FnMut
     cargo_config::write(workspace, backend, &layout, &mlx_c)?;
     report("MLX is ready");
     Ok(Provisioned::Installed { backend, folder: layout.folder })
+}
+
+/// The C++ compiler that [`ensure`] would use.
+///
+/// # Errors
+/// [`Error::Compiler`] if there is none that understands C++20; the text says what to install.
+pub fn compiler() -> Result<String, Error> {
+    compile::find_compiler().map(|name| name.to_string_lossy().into_owned())
+}
+
+/// Waits until no other process, of this clone or another one, writes into the folder.
+fn lock(folder: &Path) -> Result<File, Error> {
+    fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(|e| Error::io("create", &path, e))?;
+    file.lock().map_err(|e| Error::io("lock", &path, e))?;
+    Ok(file)
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use cache::cache_dir;
 pub use error::Error;
-pub use pip::explain as explain_pip_failure;
+pub use pip::{explain as explain_pip_failure, pip_version};
 
 /// One wheel, pinned to an exact version.
 #[derive(Debug, Clone, Copy)]

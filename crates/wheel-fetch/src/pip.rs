@@ -49,19 +49,18 @@ pub(crate) fn install(wheels: &[Wheel], target: &Path) -> Result<(), Error> {
 }
 
 fn find() -> Result<&'static [&'static str], Error> {
-    CANDIDATES
-        .into_iter()
-        .find(|candidate| {
-            Command::new(candidate[0])
-                .args(&candidate[1..])
-                .arg("--version")
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success())
-        })
-        .ok_or(Error::NoPip)
+    CANDIDATES.into_iter().find(|candidate| version_of(candidate).is_some()).ok_or(Error::NoPip)
+}
+
+/// What the pip that [`crate::install`] would use says about itself; `None` without one.
+pub fn pip_version() -> Option<String> {
+    CANDIDATES.into_iter().find_map(version_of)
+}
+
+fn version_of(candidate: &[&str]) -> Option<String> {
+    let mut command = Command::new(candidate[0]);
+    let output = command.args(&candidate[1..]).arg("--version").stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn requirements_text(wheels: &[Wheel]) -> String {
