@@ -61,15 +61,15 @@ fn dispatch(arguments: &[String]) -> Result<Verdict> {
         "hint" => run_hint(rest),
         "progress" => run_progress(rest),
         "diff" => {
-            let (workspace, course, selector) = selected("diff", rest)?;
-            solution::show_diff(&workspace, &course, &selector, Style::for_stdout())
+            let (workspace, course, selector, arguments) = selected("diff", &["yes"], rest)?;
+            solution::show_diff(&workspace, &course, &selector, arguments.has("yes"), Style::for_stdout())
         }
         "solve" => {
-            let (workspace, course, selector) = selected("solve", rest)?;
+            let (workspace, course, selector, _) = selected("solve", &[], rest)?;
             solution::fill(&workspace, &course, &selector, Fill::Reference)
         }
         "reset" => {
-            let (workspace, course, selector) = selected("reset", rest)?;
+            let (workspace, course, selector, _) = selected("reset", &[], rest)?;
             solution::fill(&workspace, &course, &selector, Fill::Stub)
         }
         "doctor" => {
@@ -110,8 +110,12 @@ fn plain(command: &'static str, rest: &[String]) -> Result<()> {
 }
 
 /// A command whose one argument selects tasks, and has no default: it shows or writes solutions.
-fn selected(command: &'static str, rest: &[String]) -> Result<(Workspace, Course, String)> {
-    let accepts = Accepts { command, max_positionals: 1, flags: &[], values: &[] };
+fn selected(
+    command: &'static str,
+    flags: &'static [&'static str],
+    rest: &[String],
+) -> Result<(Workspace, Course, String, Arguments)> {
+    let accepts = Accepts { command, max_positionals: 1, flags, values: &[] };
     let arguments = Arguments::parse(&accepts, rest)?;
     let Some(selector) = arguments.positional(0) else {
         return Err(Error::new(format!("`{command}` needs a task, a day, a week or `all`"))
@@ -119,7 +123,7 @@ fn selected(command: &'static str, rest: &[String]) -> Result<(Workspace, Course
     };
     let workspace = Workspace::find()?;
     let course = Course::load(&workspace)?;
-    Ok((workspace, course, selector.to_owned()))
+    Ok((workspace, course, selector.to_owned(), arguments))
 }
 
 fn run_check(rest: &[String]) -> Result<Verdict> {

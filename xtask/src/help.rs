@@ -71,7 +71,11 @@ Shows how your code differs from the reference's, between the task's markers.
 
   cargo xtask diff 1.1.2     a task; also a day, a week, or all
 
-This is the solution: look when you have passed, or when you give up.",
+Options
+  --yes     do not ask
+
+This is the solution: look when you have passed, or when you give up. On a terminal it asks before it shows a
+task that did not pass when last checked.",
     },
     CommandHelp {
         name: "solve",
@@ -82,7 +86,8 @@ skip, or when you give up. Code outside the markers is never touched.
 
   cargo xtask solve 1.1.2     a task; also a day, a week, or all
 
-Your earlier version goes to .tiny-llm/backup/.",
+Your earlier version goes to .tiny-llm/backup/. Progress counts what was checked: `cargo xtask check 1.1.2`
+ticks the task off.",
     },
     CommandHelp {
         name: "reset",

@@ -12,6 +12,12 @@ pub fn error_line(text: fmt::Arguments<'_>) {
     write_line(&mut io::stderr().lock(), text);
 }
 
+/// Asks something on standard output; the answer comes on the same line.
+pub fn question(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
 /// Replaces the terminal line that standard error stands on.
 pub fn replace_error_line(text: &str) {
     let mut stderr = io::stderr().lock();

@@ -64,7 +64,8 @@ impl Progress {
         Ok(progress)
     }
 
-    fn update(&mut self, reports: &[TaskReport]) {
+    /// Takes over results.
+    pub fn update(&mut self, reports: &[TaskReport]) {
         for report in reports {
             match report.status {
                 Status::Passed => {

@@ -4,6 +4,7 @@
 //! copied to `.tiny-llm/backup/` first.
 
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use crate::chapters::Course;
@@ -11,17 +12,26 @@ use crate::clock::Moment;
 use crate::diff;
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
+use crate::output;
+use crate::progress::Progress;
 use crate::region_pairs::{self, Files, Fill, Pair, read_sources};
 use crate::say;
 use crate::stubs::StubFile;
 use crate::style::{Colour, Style};
 use crate::workspace::{Workspace, files_below, read_text, write_text};
 
-/// Shows how the selected regions differ from the reference.
-pub fn show_diff(workspace: &Workspace, course: &Course, selector: &str, style: Style) -> Result<Verdict> {
+/// Shows how the selected regions differ from the reference. On a terminal a learner who has not passed them is asked
+/// first, unless they said `yes` already.
+pub fn show_diff(workspace: &Workspace, course: &Course, selector: &str, yes: bool, style: Style) -> Result<Verdict> {
     let reference = read_sources(workspace, &workspace.reference())?;
     let learner = read_sources(workspace, &workspace.learner())?;
-    for pair in selected_pairs(course, &reference, &learner, selector)? {
+    let pairs = selected_pairs(course, &reference, &learner, selector)?;
+    let open = not_passed(&Progress::load(workspace), &pairs);
+    let can_ask = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if !yes && can_ask && !open.is_empty() && !wants_to_see(&open) {
+        return Ok(Verdict::Passed);
+    }
+    for pair in pairs {
         let heading = format!("{} {}", pair.region.task, pair.region.name);
         say!("{}", style.paint(Colour::Bold, &heading));
         let yours: Vec<&str> = pair.learner.iter().map(String::as_str).collect();
@@ -38,11 +48,33 @@ pub fn show_diff(workspace: &Workspace, course: &Course, selector: &str, style: 
     Ok(Verdict::Passed)
 }
 
+/// The tasks that this would give away: the learner's code differs and did not pass when last checked.
+fn not_passed<'a>(progress: &Progress, pairs: &'a [Pair]) -> Vec<&'a str> {
+    let differing = pairs.iter().filter(|pair| pair.learner != pair.reference);
+    let mut tasks: Vec<&str> = differing.map(|pair| pair.region.task.as_str()).collect();
+    tasks.retain(|task| !progress.passed(task));
+    tasks.dedup();
+    tasks
+}
+
+fn wants_to_see(tasks: &[&str]) -> bool {
+    let [first, others @ ..] = tasks else { return true };
+    let (name, pass) = if others.is_empty() { ("Task", "does") } else { ("Tasks", "do") };
+    say!("{name} {} {pass} not pass yet, and this is the solution.", tasks.join(", "));
+    say!("A hint instead: cargo xtask hint {first}");
+    output::question("Show it? [y/N] ");
+    let mut answer = String::new();
+    // Without an answer nothing is given away.
+    let read = io::stdin().read_line(&mut answer);
+    read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
+}
+
 /// `solve` and `reset`: fills the selected regions of the learner's crate.
 pub fn fill(workspace: &Workspace, course: &Course, selector: &str, fill: Fill) -> Result<Verdict> {
     let reference = read_sources(workspace, &workspace.reference())?;
     let learner = read_sources(workspace, &workspace.learner())?;
     let mut pairs = selected_pairs(course, &reference, &learner, selector)?;
+    let n_selected = pairs.len();
     if fill == Fill::Reference {
         pairs.extend(region_pairs::borrowed_helpers(course, &reference, &learner, &pairs)?);
     }
@@ -62,10 +94,24 @@ pub fn fill(workspace: &Workspace, course: &Course, selector: &str, fill: Fill) 
     for (file, text) in &filled {
         write_text(&workspace.learner().join(file), text)?;
     }
-    for pair in pairs.iter().filter(|pair| pair.learner != pair.wanted(fill)) {
-        let done = if fill == Fill::Stub { "reset" } else { "solved" };
+    let mut told = Vec::new();
+    for (index, pair) in pairs.iter().enumerate().filter(|(_, pair)| pair.learner != pair.wanted(fill)) {
+        let done = match fill {
+            Fill::Stub => "reset",
+            Fill::Reference if index < n_selected => "solved",
+            Fill::Reference => "and what that calls of",
+        };
+        let title = course.task(&pair.region.task).map_or(&pair.region.name, |(_, task)| &task.title);
         let file = workspace.display(&workspace.learner().join(&pair.file));
-        say!("{done} {} {}   ({file})", pair.region.task, pair.region.name);
+        told.push(format!("{done} {} {title}   ({file})", pair.region.task));
+    }
+    // A task's body and its helpers are regions of their own.
+    told.dedup();
+    for line in told {
+        say!("{line}");
+    }
+    if fill == Fill::Reference {
+        say!("A check ticks it off: cargo xtask check {selector}");
     }
     say!("Your earlier version is in {}", workspace.display(&backup));
     Ok(Verdict::Passed)
@@ -108,7 +154,9 @@ pub fn place_of(workspace: &Workspace, task: &str) -> Option<(PathBuf, usize)> {
 pub fn is_untouched(workspace: &Workspace, task: &str) -> bool {
     place_of(workspace, task).is_some_and(|(path, line)| {
         let text = read_text(&path).unwrap_or_default();
-        text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with("todo!(\"week "))
+        // A long message stands on a line of its own.
+        let call: String = text.lines().skip(line - 1).take(2).map(str::trim_start).collect();
+        call.starts_with("todo!(\"week ")
     })
 }
 
@@ -129,4 +177,27 @@ fn new_backup_folder(workspace: &Workspace) -> PathBuf {
         folder = first.with_extension(n.to_string());
     }
     folder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Status, TaskReport};
+
+    #[test]
+    fn only_code_that_differs_and_has_not_passed_is_given_away() {
+        let stub =
+            "// [task 1.1.1] a\n// [end]\n// [task 1.1.1 helpers] a\n// [end]\n// [task 1.1.2] b\nsame\n// [end]\n";
+        let reference = stub.replace("1.1.1] a\n", "1.1.1] a\nx\n").replace("helpers] a\n", "helpers] a\ny\n");
+        let task =
+            |n: u8| format!("[[chapter.task]]\nid = \"1.1.{n}\"\ntitle = \"t\"\ntests = \"t\"\nanchor = \"a\"\n");
+        let head = "[[chapter]]\nid = \"1.1\"\ntitle = \"A\"\ntest = \"t\"\nbook = \"d.md\"\n";
+        let course = Course::parse(&format!("{head}{}{}", task(1), task(2))).unwrap();
+        let files = |text: &str| Files::from([(PathBuf::from("src/a.rs"), text.to_owned())]);
+        let pairs = selected_pairs(&course, &files(&reference), &files(stub), "1.1").unwrap();
+        assert_eq!(not_passed(&Progress::default(), &pairs), ["1.1.1"]);
+        let mut progress = Progress::default();
+        progress.update(&[TaskReport::not_run("1.1.1", "", Status::Passed)]);
+        assert!(not_passed(&progress, &pairs).is_empty());
+    }
 }

@@ -50,6 +50,9 @@ fn solve_and_reset_touch_marked_code_only_and_keep_a_backup() {
     let solved = course.read(NUMBERS);
     assert!(solved.contains("my notes.") && solved.contains("times(2.0, x)"));
     assert!(solved.contains("todo!(\"week 1 day 1 task 2"));
+    // Its helpers are marked by themselves, and are no second task.
+    let expected = format!("solved 1.1.1 double   ({NUMBERS})\nA check ticks it off: cargo xtask check 1.1.1\n");
+    assert!(ran.stdout.starts_with(&expected), "{}", ran.stdout);
     let folder = ran.stdout.lines().last().unwrap().rsplit(' ').next().unwrap().to_owned();
     assert_eq!(course.read(&format!("{folder}/{NUMBERS}")), mine);
 
