@@ -1,8 +1,9 @@
 //! `chat`, `generate`, `logits`, `perplexity`: handed on to the engine's own binary, in release.
 
 use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use crate::cargo::{self, Built, Progress as BuildProgress};
 use crate::chapters::Course;
@@ -35,11 +36,26 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
     // In the reader's own folder, so that relative paths of models and texts mean what they say.
     let mut engine = Command::new(binary);
     engine.arg(command).args(&passed_on);
-    match process::run_attached(&mut engine)?.code() {
+    let status = process::run_attached(&mut engine)?;
+    match status.code() {
         Some(0) => Ok(Verdict::Passed),
         Some(1) => Ok(Verdict::NotPassed),
-        // The engine has said what is wrong; Ctrl-C needs no words.
-        _ => Err(Error::already_reported()),
+        // The engine has said what is wrong.
+        Some(_) => Err(Error::already_reported()),
+        None => Err(stopped(status)),
+    }
+}
+
+/// The engine was ended by a signal, and had no chance to say so.
+fn stopped(status: ExitStatus) -> Error {
+    const INTERRUPT: i32 = 2;
+    const KILL: i32 = 9;
+    match status.signal() {
+        // Ctrl-C needs no words.
+        Some(INTERRUPT) => Error::already_reported(),
+        Some(KILL) => Error::new(format!("the engine was stopped ({status})"))
+            .remedy("the memory probably did not suffice: try a smaller model or `--dtype bf16`"),
+        _ => Error::new(format!("the engine crashed ({status})")),
     }
 }
 
@@ -176,6 +192,14 @@ mod tests {
         assert!(!hub(&["--model", "models/x.gguf"]));
         assert!(!hub(&["--model", "smollm2-135m"]));
         assert!(!hub(&["--model"]));
+    }
+
+    #[test]
+    fn an_engine_that_was_killed_is_not_passed_over_in_silence() {
+        let text = |signal: i32| stopped(ExitStatus::from_raw(signal)).to_string();
+        assert!(text(9).contains("SIGKILL") && text(9).contains("memory"), "{}", text(9));
+        assert!(text(11).starts_with("the engine crashed (signal: 11 (SIGSEGV)"), "{}", text(11));
+        assert!(stopped(ExitStatus::from_raw(2)).is_reported());
     }
 
     #[test]
