@@ -202,15 +202,13 @@ fn wrong_answers(workspace: &Workspace) -> Result<Part> {
         return Err(Error::new(format!("the grader's test could not run: {}", finished.stderr.trim())));
     };
     for line in finished.stdout.lines() {
-        let (mark, rest) = line.split_at(line.len().min(4));
-        if mark != "ok  " && mark != "BAD " {
-            continue;
-        }
+        let marked = |mark: &'static str| line.strip_prefix(mark).map(|rest| (mark.trim(), rest));
+        let Some((mark, rest)) = marked("ok  ").or_else(|| marked("BAD ")) else { continue };
         let mut words = rest.trim().splitn(2, "  ");
         let case = words.next().unwrap_or_default().trim().to_owned();
         let outcome = words.next().unwrap_or_default().trim().to_owned();
-        part.rows.push([case.clone(), outcome.clone(), mark.trim().to_owned()]);
-        part.expect(mark.trim() == "ok", || format!("{case}: {outcome}"));
+        part.rows.push([case.clone(), outcome.clone(), mark.to_owned()]);
+        part.expect(mark == "ok", || format!("{case}: {outcome}"));
     }
     part.expect(finished.succeeded() && n_passed > 0, || "the grader's test wrong_variants fails".to_owned());
     Ok(part)

@@ -80,10 +80,11 @@ pub fn build_tests(
 
 /// Builds the library of `package` as a dependency of the learner's tests.
 ///
-/// Cargo unifies features over the packages that are asked for. Asking for the tests as well makes
-/// the library and all that it depends on the same as for `check`, instead of a second build.
+/// Cargo unifies features over the packages that are asked for, and counts dev-dependencies only where something that
+/// may use them is built. The package of the tests and `--examples` (it has none) make the library and all that it depends
+/// on the same as for `check`, instead of a second build.
 pub fn build_library(mut command: Command, package: &str, progress: Progress) -> Result<Built> {
-    command.args(["build", "--lib", "--package", package, "--package", "tests-student"]);
+    command.args(["build", "--lib", "--examples", "--package", package, "--package", "tests-student"]);
     command.args(["--message-format", "json"]);
     build(command, progress)
 }

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,13 +55,20 @@ pub fn run(workspace: &Workspace, course: &Course, selector: &str, check: bool) 
             return Err(Error::new(format!("{} failed", workspace.display(script))).remedy("its reason stands above"));
         }
     }
-    if check { compare(workspace, &output) } else { Ok(Verdict::Passed) }
+    if check { compare(workspace, &output, whole_course) } else { Ok(Verdict::Passed) }
 }
 
-/// Every file that was made now, beside the committed one.
-fn compare(workspace: &Workspace, made: &Path) -> Result<Verdict> {
+/// Every file that was made now, beside the committed one; of the `whole` course also the other way round.
+fn compare(workspace: &Workspace, made: &Path, whole: bool) -> Result<Verdict> {
     let mut n_different = 0;
     let mut n_files = 0;
+    for committed in files_below(&workspace.fixtures())?.iter().filter(|_| whole) {
+        let relative = committed.strip_prefix(workspace.fixtures()).unwrap_or(committed);
+        if committed.extension().is_some_and(|e| e == "safetensors") && !made.join(relative).exists() {
+            n_different += 1;
+            say!("  WRONG  {}: no program makes it", relative.display());
+        }
+    }
     for file in files_below(made)? {
         let relative = file.strip_prefix(made).unwrap_or(&file);
         let committed = workspace.fixtures().join(relative);
@@ -90,12 +98,15 @@ fn environment(workspace: &Workspace) -> Result<PathBuf> {
     if fs::read_to_string(&marker).is_ok_and(|installed| installed == pins) {
         return Ok(python);
     }
-    say!("installing PyTorch and what else the generators need into {} (once)", folder.display());
+    say!("installing PyTorch and what else the generators need into {} (once; several GB)", folder.display());
     let interpreter = env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let mut venv = Command::new(&interpreter);
     venv.args(["-m", "venv", "--clear"]).arg(&folder);
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
+    pip.args(["-m", "pip", "install", "--requirement"]).arg(&requirements);
+    if !io::stdout().is_terminal() {
+        pip.arg("--quiet"); // its progress bar is worth showing, a log of it is not
+    }
     for (command, what) in [(&mut venv, "a virtual environment"), (&mut pip, "the pinned packages")] {
         if !process::run_attached(command)?.success() {
             return Err(Error::new(format!("Python could not set up {what}"))

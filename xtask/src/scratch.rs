@@ -35,6 +35,7 @@ impl Scratch {
 
         let manifest = read_text(&root.join("Cargo.toml"))?;
         write_if_changed(&scratch.folder.join("Cargo.toml"), &adapt(&members(&manifest), &root))?;
+        scratch.use_cargo_config_of(&root)?;
         let lock = root.join("Cargo.lock");
         if lock.is_file() {
             write_text(&scratch.folder.join("Cargo.lock"), &read_text(&lock)?)?;
@@ -47,6 +48,17 @@ impl Scratch {
             write_if_changed(&to, &read_text(&file)?)?;
         }
         Ok(scratch)
+    }
+
+    /// Cargo reads the configuration of every folder above: the repository's too, unless the target folder is elsewhere.
+    fn use_cargo_config_of(&self, root: &Path) -> Result<()> {
+        let original = root.join(".cargo/config.toml");
+        if self.folder.starts_with(root) || !original.is_file() {
+            return Ok(());
+        }
+        let quoted = original.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        let text = format!("include = [\"{quoted}\"]\n");
+        write_if_changed(&self.folder.join(".cargo/config.toml"), &text)
     }
 
     fn solution(&self) -> PathBuf {

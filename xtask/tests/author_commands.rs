@@ -37,6 +37,20 @@ fn a_test_that_accepts_wrong_answers_is_found() {
 }
 
 #[test]
+fn a_target_folder_elsewhere_keeps_the_courses_cargo_configuration() {
+    let course = Course::untouched();
+    std::fs::create_dir_all(course.path(".cargo")).unwrap();
+    course.write(".cargo/config.toml", "[env]\nOF_THE_COURSE = \"yes\"\n");
+    let test = "tests/chapters/week1_day2.rs";
+    course.write(test, &format!("{}\nconst _: &str = env!(\"OF_THE_COURSE\");\n", course.read(test)));
+    let elsewhere = course.root.with_extension("target");
+    let arguments = ["author", "check", "--only", "stubs", "--chapter", "1.2"];
+    let ran = course.command(&arguments).env("CARGO_TARGET_DIR", &elsewhere).output().unwrap();
+    let _ = std::fs::remove_dir_all(&elsewhere);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
 fn broken_mutants_are_authoring_errors() {
     let course = Course::untouched();
     let list = "tests/mutants/week1.toml";
