@@ -277,7 +277,7 @@ fn ask(command: &mut Command) -> Result<String> {
 fn reason(stderr: &str) -> String {
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines().find_map(|line| line.strip_prefix("error: "));
-    error.or(lines().last()).unwrap_or("it ended without a word").to_owned()
+    error.or(lines().next_back()).unwrap_or("it ended without a word").to_owned()
 }
 
 /// `prefill 480.0 tok/s, decode 160.0 tok/s` of a run.

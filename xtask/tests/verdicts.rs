@@ -131,7 +131,7 @@ fn mistakes_in_the_call_exit_with_2_and_say_what_to_do() {
     assert!(error(&["hint"]).contains("for example `cargo xtask hint 1.1.2`"));
     assert!(error(&["hint", "1.1"]).contains("ask for one: 1.1.1, 1.1.2"));
     assert!(error(&["solve"]).contains("`solve` needs a task, a day, a week or `all`"));
-    assert!(error(&["bench"]).contains("it comes with week 2"));
+    assert!(error(&["serve"]).contains("it comes with week 4"));
     assert!(error(&["setup", "--backend", "abacus"]).contains("abacus"));
     assert!(error(&["test", "--only", "nothing"]).contains("there is no step `nothing`"));
     assert!(error(&["author", "tidy"]).contains("stubs, fixtures, check or bindings"));
