@@ -16,7 +16,7 @@ use crate::host_tensor::{ElementType, HostTensor};
 use crate::mlx_quantization::{MlxQuantization, QuantizationParams};
 use crate::summary::Summary;
 use crate::tokenizer::Tokenizer;
-use crate::{hf_config, json};
+use crate::{hf_config, json, mlx_folder};
 
 /// An open model: configuration, weights, tokenizer and chat template behind one set of names, the Hugging Face ones.
 ///
@@ -139,6 +139,20 @@ impl Checkpoint {
             group_size,
             bits,
         }))
+    }
+
+    /// Writes a GGUF file's model as the folder that mlx-lm reads, its weights unchanged.
+    ///
+    /// # Errors
+    /// If `folder` exists or cannot be written, if this is no GGUF file, or if a matrix is stored in a form that has no equal
+    /// in MLX's quantization.
+    pub fn write_mlx_folder(&self, folder: &Path) -> Result<()> {
+        match &self.weights {
+            Weights::Gguf(gguf) => mlx_folder::write(self, gguf, folder),
+            Weights::Folder(_) => {
+                Err(Error::unsupported(&self.path, "is a folder already; only a GGUF file is converted"))
+            }
+        }
     }
 
     /// The tokenizer, checked against the model's vocabulary.

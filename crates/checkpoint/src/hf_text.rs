@@ -10,10 +10,10 @@ use crate::hf_config::token_ids;
 use crate::json::{read_json_if_present, read_text};
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
-const TEMPLATE_FILE: &str = "chat_template.jinja";
+pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// A chat template and the file that it comes from.
 #[derive(Debug)]

@@ -5,7 +5,8 @@
 //! [`Tokenizer`] and a [`ChatTemplate`]. [`registry::resolve`] turns the name of a model into the path to open.
 //!
 //! Reading order: [`checkpoint`](Checkpoint), `config`, `architecture` (which tensors there must be); then one source of weights,
-//! `hf_weights` over `shards` over `safetensors_file`, or `gguf`; then `tokenizer`, `decode_stream`, `chat_template`.
+//! `hf_weights` over `shards` over `safetensors_file`, or `gguf`; then `tokenizer`, `decode_stream`, `chat_template`; `mlx_folder`
+//! writes.
 //!
 //! Invariant: no file makes this crate panic, loop, or allocate more than a small multiple of its size, except for a chat
 //! template written with that aim: a template is a program, whose steps are bounded and whose memory is not.
@@ -23,6 +24,7 @@ mod hf_text;
 mod hf_weights;
 mod host_tensor;
 mod json;
+mod mlx_folder;
 mod mlx_quantization;
 mod python_text;
 pub mod registry;

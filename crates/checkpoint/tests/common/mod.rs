@@ -12,7 +12,11 @@ pub fn data(name: &str) -> PathBuf {
 }
 
 pub fn json(name: &str) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(data(name)).unwrap()).unwrap()
+    json_file(&data(name))
+}
+
+pub fn json_file(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// Name, shape and f32 values of every tensor in a file that the generator wrote.
