@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::engine::SamplerOptions;
+use crate::engine::{SamplerOptions, Stage};
 
 /// An LLM engine built day by day: chat with it, complete text, compare its numbers with other engines.
 #[derive(Debug, Parser)]
@@ -25,6 +25,16 @@ pub enum Command {
     Logits(Logits),
     /// Measure how well the model predicts a text file.
     Perplexity(Perplexity),
+    /// Say what a model is and where its files are.
+    Info(Info),
+    /// Write a GGUF model as a folder for mlx-lm, its weights unchanged.
+    Convert(Convert),
+    /// Measure how fast the engine is. `cargo xtask bench` compares it with others.
+    Bench(Bench),
+    /// Measure what this machine could reach: memory bandwidth and arithmetic.
+    Machine(Machine),
+    /// Make tables and plots from a file that `cargo xtask bench` wrote.
+    Report(Report),
 }
 
 #[derive(Debug, Args)]
@@ -39,6 +49,9 @@ pub struct ModelArguments {
     /// Where to compute [default: the GPU if MLX has one]
     #[arg(long, value_enum)]
     pub device: Option<DeviceArgument>,
+    /// How far the engine has come: dense, cached, quantized, fused or flash, each with the ones before it
+    #[arg(long, default_value_t)]
+    pub stage: Stage,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -168,4 +181,70 @@ pub struct Perplexity {
     pub json: bool,
     #[command(flatten)]
     pub model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct Info {
+    /// As for every command
+    #[arg(long, short, value_name = "NAME", default_value = "smollm2-135m")]
+    pub model: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A built-in model or a .gguf file, with matrices in Q4_0, Q4_1, Q8_0 or floating point
+    #[arg(long, short, value_name = "NAME", default_value = "smollm2-135m")]
+    pub model: String,
+    /// The folder to write; it must not exist
+    #[arg(long, short, value_name = "FOLDER")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub prompt_tokens: usize,
+    /// Tokens to generate, always the most likely one; the first belongs to prefill
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub generate_tokens: usize,
+    /// Measure so many times, after a warm-up
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub repeats: usize,
+    /// Threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Also measure decoding behind contexts of these lengths, such as 128,1024,4096
+    #[arg(long, value_delimiter = ',', value_name = "LENGTHS")]
+    pub context_sweep: Vec<usize>,
+    /// Also say how long each kind of operation took
+    #[arg(long)]
+    pub profile: bool,
+    /// Print one JSON object per repetition
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct Machine {
+    /// Threads [default: one for each processor]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// measurements.json of a folder that `cargo xtask bench` wrote
+    pub file: PathBuf,
+    /// Write table.md and the plots into this folder
+    #[arg(long, short, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
 }

@@ -4,9 +4,14 @@
 //! `student`). Both have the same interface, so nothing here knows which one it talks to.
 
 mod arguments;
+mod bench;
 mod chat;
+mod convert;
 mod generate;
+mod info;
 mod logits;
+mod machine;
+mod measurements;
 mod model;
 mod perplexity;
 mod report;
@@ -34,6 +39,11 @@ fn main() -> ExitCode {
         Command::Generate(generate) => generate::run(generate),
         Command::Logits(logits) => logits::run(logits),
         Command::Perplexity(perplexity) => perplexity::run(perplexity),
+        Command::Info(info) => info::run(info),
+        Command::Convert(convert) => convert::run(convert),
+        Command::Bench(bench) => bench::run(bench),
+        Command::Machine(machine) => machine::run(machine),
+        Command::Report(report) => measurements::report::run(report),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

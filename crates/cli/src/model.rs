@@ -6,15 +6,18 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use checkpoint::{Checkpoint, Tokenizer};
 use indicatif::ProgressBar;
-use mlx_rs::{Device, DeviceType, Dtype};
+use mlx_rs::{Array, Device, DeviceType, Dtype};
 
 use crate::arguments::{DeviceArgument, DtypeArgument, Input, ModelArguments};
-use crate::engine::Qwen2Model;
+use crate::engine::{Qwen2Model, Stage};
 
 /// Everything that a command needs.
 pub struct Loaded {
     pub checkpoint: Checkpoint,
     pub model: Qwen2Model,
+    /// Of the activations.
+    pub dtype: Dtype,
+    stage: Stage,
 }
 
 /// Finds, downloads if need be, and loads the model.
@@ -29,21 +32,38 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     let spinner = spinner(format!("loading {}", arguments.model));
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
-    let model = Qwen2Model::load(&checkpoint, dtype)?;
+    let model = Qwen2Model::load_stage(&checkpoint, dtype, arguments.stage)?;
     spinner.finish_and_clear();
     let summary = checkpoint.summary()?;
     eprintln!(
-        "{}: {summary}; running in {dtype:?} on the {device:?}, loaded in {:.1} s",
+        "{}: {summary}; running in {dtype:?} on the {device:?}, stage {}, loaded in {:.1} s",
         arguments.model,
+        arguments.stage,
         start.elapsed().as_secs_f64()
     );
-    Ok(Loaded { checkpoint, model })
+    Ok(Loaded { checkpoint, model, dtype, stage: arguments.stage })
 }
 
 impl Loaded {
     /// Read only where text is involved: token ids work without a tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         Ok(self.checkpoint.tokenizer()?)
+    }
+
+    /// Bytes of the weights in the form in which the model computes with them.
+    pub fn weight_bytes(&self) -> Result<u64> {
+        let mut total = 0;
+        for (name, shape) in self.checkpoint.tensors() {
+            let quantized = match self.stage >= Stage::Quantized {
+                true => self.checkpoint.quantized(&name)?,
+                false => None,
+            };
+            total += match quantized {
+                Some(tensor) => [tensor.packed, tensor.scales, tensor.biases].iter().map(Array::nbytes).sum(),
+                None => shape.iter().product::<usize>() * if self.dtype == Dtype::Float32 { 4 } else { 2 },
+            };
+        }
+        Ok(total as u64)
     }
 
     /// The token ids of the input; refused when it is empty or names a token that the model lacks.

@@ -1,0 +1,73 @@
+//! How fast memory can be read.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+use crate::measurements::statistics::median;
+
+const REPETITIONS: usize = 7;
+/// Several times the largest cache of most machines.
+const BUFFER_BYTES: u64 = 512 << 20;
+
+/// Bytes per second that `threads` threads read together, each its own part of a buffer; the median of several passes.
+pub fn read(threads: usize, memory_bytes: Option<u64>) -> f64 {
+    // A small machine should not start swapping for this.
+    let bytes = memory_bytes.map_or(BUFFER_BYTES, |memory| BUFFER_BYTES.min(memory / 8));
+    let words_per_thread = (bytes / 8) as usize / threads;
+    let gate = Barrier::new(threads + 1);
+    let mut rates = Vec::with_capacity(REPETITIONS);
+    thread::scope(|scope| {
+        for thread_idx in 0..threads {
+            let gate = &gate;
+            scope.spawn(move || {
+                // Written by the thread that will read it, so that it lies in that thread's memory on machines where
+                // there is a difference.
+                let words = vec![thread_idx as u64 + 1; words_per_thread];
+                for _ in 0..REPETITIONS {
+                    gate.wait();
+                    black_box(sum(black_box(&words)));
+                    gate.wait();
+                }
+            });
+        }
+        for _ in 0..REPETITIONS {
+            gate.wait();
+            let start = Instant::now();
+            gate.wait();
+            rates.push((threads * words_per_thread * 8) as f64 / start.elapsed().as_secs_f64());
+        }
+    });
+    median(&rates).unwrap_or(0.0)
+}
+
+/// Several sums side by side, which the compiler turns into SIMD: one addition per word is less than reading it costs.
+fn sum(words: &[u64]) -> u64 {
+    let (chunks, rest) = words.as_chunks::<32>();
+    let mut sums = [0_u64; 32];
+    for chunk in chunks {
+        for (sum, word) in sums.iter_mut().zip(chunk) {
+            *sum = sum.wrapping_add(*word);
+        }
+    }
+    sums.iter().chain(rest).fold(0, |total, word| total.wrapping_add(*word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_read() {
+        let words: Vec<u64> = (1..=1000).collect();
+        assert_eq!(sum(&words), 500_500);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_a_computer() {
+        // A small buffer lies in a cache, which is fast, but no cache reads a petabyte per second.
+        let rate = read(2, Some(16 << 20));
+        assert!((1e8..1e15).contains(&rate), "{rate}");
+    }
+}

@@ -1,0 +1,61 @@
+//! `tiny-llm machine`: what this machine could reach, measured.
+//!
+//! An engine that decodes is limited by memory: every weight is read for every token. An engine that prefills is limited
+//! by arithmetic. The two rates measured here are those limits, so a benchmark can say which part of them was reached.
+
+mod arithmetic;
+mod bandwidth;
+mod facts;
+
+use std::num::NonZero;
+use std::thread;
+
+use anyhow::{Result, bail};
+
+use crate::arguments::Machine as Arguments;
+use crate::measurements::Machine;
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let machine = measure(threads(arguments.threads)?);
+    if arguments.json {
+        println!("{}", serde_json::to_string(&machine)?);
+        return Ok(());
+    }
+    println!("processor          {}, {} cores", machine.cpu, machine.cores);
+    println!("SIMD               {}", machine.simd.join(", "));
+    if let Some(bytes) = machine.memory_bytes {
+        println!("memory             {:.1} GB", bytes as f64 / 1e9);
+    }
+    println!("system             {}", machine.system);
+    println!("with {} threads", machine.threads);
+    println!("  reads memory at  {:.1} GB/s", machine.bandwidth / 1e9);
+    println!("  multiplies at    {:.1} GFLOP/s (f32, fused multiply-add)", machine.peak_flops / 1e9);
+    Ok(())
+}
+
+/// Measures with `threads` threads; takes about two seconds.
+pub fn measure(threads: usize) -> Machine {
+    Machine {
+        cpu: facts::processor(),
+        cores: available_cores(),
+        simd: facts::simd(),
+        system: facts::system(),
+        memory_bytes: facts::memory_bytes(),
+        threads,
+        bandwidth: bandwidth::read(threads, facts::memory_bytes()),
+        peak_flops: arithmetic::peak(threads),
+    }
+}
+
+/// The number of threads that was asked for, or one for each processor that this process may use.
+pub fn threads(wanted: Option<usize>) -> Result<usize> {
+    match wanted {
+        Some(0) => bail!("--threads must be at least 1"),
+        Some(threads) => Ok(threads),
+        None => Ok(available_cores()),
+    }
+}
+
+fn available_cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}

@@ -1,0 +1,283 @@
+//! Measurements as they are kept: one JSON file of many runs, and what is made of it.
+//!
+//! `cargo xtask bench` writes the file, `tiny-llm report` reads it. A run is one repetition by one engine; engines take
+//! turns, so that a machine that slows down slows all of them. Ratios are ratios of medians.
+
+pub mod plots;
+pub mod report;
+pub mod statistics;
+pub mod summary;
+pub mod tables;
+pub mod work;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// The version of the file's format that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// Everything that was measured by one call of `cargo xtask bench`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurements {
+    pub format: u32,
+    /// UTC, such as `2026-01-31 23:59`.
+    pub date: String,
+    /// The commit that was measured; `-dirty` when files had changes.
+    pub commit: String,
+    /// The command that does it again.
+    pub command: String,
+    pub machine: Machine,
+    pub model: Model,
+    pub runs: Vec<Run>,
+}
+
+/// The machine, as `tiny-llm machine` sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    pub cpu: String,
+    pub cores: usize,
+    /// Instruction sets that matter here, such as `avx2`.
+    pub simd: Vec<String>,
+    pub system: String,
+    pub memory_bytes: Option<u64>,
+    /// Threads that the two rates below were measured with.
+    pub threads: usize,
+    /// What reading a buffer larger than every cache reaches.
+    pub bandwidth: f64,
+    /// What fused multiply-adds in registers reach, in f32; one of them is two operations.
+    pub peak_flops: f64,
+}
+
+/// The model's shape, from which [`work`] counts operations and bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    pub name: String,
+    pub description: String,
+    pub parameters: u64,
+    pub vocab_size: u64,
+    pub hidden_size: u64,
+    pub num_hidden_layers: u64,
+    pub num_attention_heads: u64,
+    pub num_key_value_heads: u64,
+    pub head_dim: u64,
+    pub tie_word_embeddings: bool,
+}
+
+/// One repetition by one engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// `reference`, `student`, `llama.cpp` or `mlx-lm`.
+    pub engine: String,
+    pub version: String,
+    /// How far our own engine has come; other engines have no stages.
+    #[serde(default)]
+    pub stage: Option<String>,
+    pub prompt_tokens: usize,
+    pub generate_tokens: usize,
+    pub threads: usize,
+    /// The prompt and the first token: the time to the first token.
+    pub prefill_seconds: f64,
+    /// Each later token.
+    pub token_seconds: Vec<f64>,
+    #[serde(default)]
+    pub context_sweep: Vec<SweepPoint>,
+    /// The weights in the form in which this engine reads them.
+    pub weight_bytes: u64,
+    /// Bytes of one stored key or value; 0 for an engine without a cache.
+    pub cache_dtype_bytes: u64,
+    #[serde(default)]
+    pub peak_memory_bytes: Option<u64>,
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    /// What the engine's own clock says, which leaves out whatever surrounds it.
+    #[serde(default)]
+    pub own_clock: Option<OwnClock>,
+}
+
+/// The speed of decoding behind a context of some length.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SweepPoint {
+    pub context: usize,
+    pub decode_tokens_per_second: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OwnClock {
+    pub prefill_tokens_per_second: f64,
+    pub decode_tokens_per_second: f64,
+}
+
+/// Where the time of one repetition went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    pub prefill: Phase,
+    pub decode: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// All of it; what the operations do not account for went to MLX's own operations, its graph and sampling.
+    pub seconds: f64,
+    pub operations: Vec<OperationTime>,
+}
+
+/// One kind of operation of `mlx-custom`, summed over its calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OperationTime {
+    pub name: String,
+    pub calls: u64,
+    pub seconds: f64,
+    /// Inputs and outputs together.
+    pub bytes: u64,
+}
+
+impl Run {
+    pub fn decode_tokens_per_second(&self) -> f64 {
+        self.token_seconds.len() as f64 / self.token_seconds.iter().sum::<f64>()
+    }
+
+    /// The engine with its stage, as tables and plots call it.
+    pub fn label(&self) -> String {
+        match &self.stage {
+            Some(stage) => format!("{}, {stage}", self.engine),
+            None => self.engine.clone(),
+        }
+    }
+}
+
+/// Reads a file of measurements; one that would lead to meaningless tables is refused.
+///
+/// # Errors
+/// When the file cannot be read, is not of this format, or holds no runs or runs without decoded tokens.
+pub fn read(file: &Path) -> Result<Measurements> {
+    let about = || format!("reading {}", file.display());
+    let text = fs::read_to_string(file).with_context(about)?;
+    let format: Format = serde_json::from_str(&text).with_context(about)?;
+    if format.format != FORMAT {
+        bail!("{} has format {}, but this program reads format {FORMAT}", file.display(), format.format);
+    }
+    let measurements: Measurements = serde_json::from_str(&text).with_context(about)?;
+    if measurements.runs.is_empty() {
+        bail!("{} holds no runs", file.display());
+    }
+    let is_timed = |run: &&Run| {
+        let seconds = run.token_seconds.iter().chain([&run.prefill_seconds]);
+        !run.token_seconds.is_empty() && seconds.into_iter().all(|&s| s.is_finite() && s > 0.0)
+    };
+    if let Some(run) = measurements.runs.iter().find(|run| !is_timed(run)) {
+        bail!("{}: a run of {} has no times, or times that are not positive", file.display(), run.label());
+    }
+    Ok(measurements)
+}
+
+/// Read first: a file of another format need not have the other fields.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// Small hand-made measurements for the tests of tables and plots.
+#[cfg(test)]
+pub mod examples {
+    use super::*;
+
+    pub fn run(engine: &str, stage: Option<&str>, prefill_seconds: f64, token_seconds: f64) -> Run {
+        Run {
+            engine: engine.to_owned(),
+            version: "1".to_owned(),
+            stage: stage.map(str::to_owned),
+            prompt_tokens: 128,
+            generate_tokens: 5,
+            threads: 2,
+            prefill_seconds,
+            token_seconds: vec![token_seconds; 4],
+            context_sweep: vec![
+                SweepPoint { context: 128, decode_tokens_per_second: 1.0 / token_seconds },
+                SweepPoint { context: 1024, decode_tokens_per_second: 0.5 / token_seconds },
+            ],
+            weight_bytes: 100_000_000,
+            cache_dtype_bytes: 4,
+            peak_memory_bytes: Some(150_000_000),
+            profile: None,
+            own_clock: None,
+        }
+    }
+
+    pub fn measurements(runs: Vec<Run>) -> Measurements {
+        Measurements {
+            format: FORMAT,
+            date: "2026-01-31 23:59".to_owned(),
+            commit: "0123456".to_owned(),
+            command: "cargo xtask bench".to_owned(),
+            machine: Machine {
+                cpu: "A processor".to_owned(),
+                cores: 2,
+                simd: vec!["avx2".to_owned()],
+                system: "linux".to_owned(),
+                memory_bytes: Some(8 << 30),
+                threads: 2,
+                bandwidth: 40e9,
+                peak_flops: 200e9,
+            },
+            model: Model {
+                name: "a-model".to_owned(),
+                description: "100 parameters".to_owned(),
+                parameters: 134_515_008,
+                vocab_size: 49_152,
+                hidden_size: 576,
+                num_hidden_layers: 30,
+                num_attention_heads: 9,
+                num_key_value_heads: 3,
+                head_dim: 64,
+                tie_word_embeddings: true,
+            },
+            runs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Measurements> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("measurements.json");
+        fs::write(&file, text).unwrap();
+        read(&file)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let written = examples::measurements(vec![examples::run("llama.cpp", None, 0.25, 0.01)]);
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(read_text(&text).unwrap(), written);
+    }
+
+    #[test]
+    fn a_driver_may_leave_out_what_it_does_not_know_and_add_more() {
+        let line = r#"{"engine": "x", "version": "1", "prompt_tokens": 8, "generate_tokens": 3, "threads": 1, "prefill_seconds": 2.0,
+            "token_seconds": [0.5, 0.5], "weight_bytes": 10, "cache_dtype_bytes": 2, "system": "unknown field"}"#;
+        let run: Run = serde_json::from_str(line).unwrap();
+        assert_eq!(run.decode_tokens_per_second(), 2.0);
+        assert_eq!((run.label().as_str(), run.peak_memory_bytes), ("x", None));
+    }
+
+    #[test]
+    fn files_without_meaning_are_refused() {
+        let refused = |measurements: &Measurements| {
+            read_text(&serde_json::to_string(measurements).unwrap()).unwrap_err().to_string()
+        };
+        assert!(refused(&examples::measurements(vec![])).contains("no runs"));
+        let mut later = examples::measurements(vec![]);
+        later.format = 7;
+        assert!(refused(&later).contains("has format 7"));
+        let mut run = examples::run("x", Some("flash"), 0.25, 0.01);
+        run.token_seconds.clear();
+        assert!(refused(&examples::measurements(vec![run])).contains("a run of x, flash has no times"));
+        assert!(read_text("{").is_err());
+    }
+}
