@@ -2,28 +2,30 @@
 
 use std::sync::Arc;
 
-use grader::{Case, Rng, Tolerance, check_close};
+use grader::{Case, Rng, Tolerance, check_close, strided};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 use tiny_llm::{Error, FullKvCache, KvAppend, KvBuffers, KvCache, Result};
 
-/// The result of the case's append; the stored buffers are given up, as a cache does.
-pub fn append(case: &Case, stored: Option<KvBuffers>) -> Result<KvBuffers> {
-    KvAppend::new(case.i32("len") as usize, case.i32("capacity") as usize, Arc::default()).apply(
-        stored.as_ref(),
-        &case.array("keys"),
-        &case.array("values"),
-    )
+/// The result of the case's append; the stored buffers are given up, as a cache does. New keys and values may come
+/// out of a transpose.
+pub fn append(case: &Case, stored: Option<KvBuffers>, other_memory_order: bool) -> Result<KvBuffers> {
+    let new = |name: &str| {
+        let array = case.array(name);
+        if other_memory_order { strided(&array) } else { Ok(array) }
+    };
+    let operation = KvAppend::new(case.i32("len") as usize, case.i32("capacity") as usize, Arc::default());
+    operation.apply(stored.as_ref(), &new("keys")?, &new("values")?)
 }
 
 pub fn stored_buffers(case: &Case) -> Option<KvBuffers> {
     case.optional_array("stored_keys").map(|keys| KvBuffers { keys, values: case.array("stored_values") })
 }
 
-/// Checks the first `len` tokens of both buffers; what lies behind them is nobody's business.
+/// Checks the stored and the new tokens of both buffers; what lies behind them is nobody's business.
 #[track_caller]
-pub fn check_filled(case: &Case, result: Result<KvBuffers>, len: i32) {
-    let capacity = case.i32("capacity");
+pub fn check_filled(case: &Case, result: Result<KvBuffers>) {
+    let (len, capacity) = (case.i32("len") + case.i32("new"), case.i32("capacity"));
     let filled = |array: &Array| {
         assert_eq!(array.dim(2), capacity, "the capacity of the result");
         array.try_index((.., .., ..len))

@@ -1,13 +1,16 @@
 //! A model of the stage at which it has caches, and ways to run it.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use checkpoint::{Checkpoint, registry};
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 use tiny_llm::{
-    GenerateOptions, Generation, KvCache, LanguageModel, LogitsToKeep, Qwen2Model, Result, Sampler, Stage, generate,
+    FullKvCache, GenerateOptions, Generation, KvCache, LanguageModel, LogitsToKeep, Offset, Qwen2Model, Result,
+    Sampler, Stage, generate,
 };
 
 use crate::tiny_models;
@@ -47,4 +50,41 @@ pub fn forward_in_chunks(
 pub fn answer(model: &Qwen2Model, prompt: &[u32], max_tokens: usize) -> Result<Generation> {
     let options = GenerateOptions { max_tokens, ..GenerateOptions::default() };
     generate(model, prompt, &mut Sampler::greedy(), &options, &mut |_| ControlFlow::Continue(()))
+}
+
+/// A full cache that adds the bytes it has copied to a sum when it is dropped.
+struct CountingCache {
+    cache: FullKvCache,
+    bytes_copied: Rc<Cell<u64>>,
+}
+
+/// One for each layer, and the sum.
+pub fn counting_caches(n_layers: usize) -> (Vec<Box<dyn KvCache>>, Rc<Cell<u64>>) {
+    let bytes_copied = Rc::<Cell<u64>>::default();
+    let cache = || CountingCache { cache: FullKvCache::new(), bytes_copied: Rc::clone(&bytes_copied) };
+    ((0..n_layers).map(|_| Box::new(cache()) as Box<dyn KvCache>).collect(), bytes_copied)
+}
+
+impl Drop for CountingCache {
+    fn drop(&mut self) {
+        self.bytes_copied.set(self.bytes_copied.get() + self.cache.bytes_copied());
+    }
+}
+
+impl KvCache for CountingCache {
+    fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        self.cache.update_and_fetch(keys, values)
+    }
+
+    fn offset(&self) -> Offset<'_> {
+        self.cache.offset()
+    }
+
+    fn rewind(&mut self, n_tokens: usize) -> Result<()> {
+        self.cache.rewind(n_tokens)
+    }
+
+    fn reset(&mut self) {
+        self.cache.reset();
+    }
 }
