@@ -69,7 +69,8 @@ impl<'a, T: Element> Strided<'a, T> {
     /// The element at an index, one number per axis.
     ///
     /// # Panics
-    /// If the index lies outside the shape, or has another number of axes. In an operation's `run` the panic becomes the error of `eval`.
+    /// If the index lies outside the shape, or has another number of axes. In an operation's `run` the panic becomes
+    /// the error of `eval`.
     #[track_caller]
     pub fn at(&self, index: &[usize]) -> T {
         assert!(index.len() == self.shape.len(), "index {index:?} into a tensor of shape {:?}", self.shape);
@@ -87,7 +88,8 @@ impl<'a, T: Element> Strided<'a, T> {
         }
     }
 
-    /// All elements along the last axis, at an index into the axes before it; `None` unless [`has_rows`](Self::has_rows).
+    /// All elements along the last axis, at an index into the axes before it; `None` unless
+    /// [`has_rows`](Self::has_rows).
     ///
     /// # Panics
     /// If the index lies outside the shape, or has not exactly one axis less than it.
@@ -107,7 +109,8 @@ impl<'a, T: Element> Strided<'a, T> {
         Some(unsafe { std::slice::from_raw_parts(self.data.offset(offset), len) })
     }
 
-    /// All elements below an index into the first axes, in row-major order: with `[b, h]` into `[B, H, S, D]` the `S * D` of one head.
+    /// All elements below an index into the first axes, in row-major order: with `[b, h]` into `[B, H, S, D]` the rows
+    /// of one head.
     /// `None` unless they lie one after another.
     ///
     /// # Panics
@@ -128,8 +131,8 @@ impl<'a, T: Element> Strided<'a, T> {
             row_major *= len as isize;
         }
         let offset = self.offset(index);
-        // SAFETY: the first element is inside the tensor (`offset` checked the index, and there are elements below it), and
-        // the `n_elements` elements from there on are the tensor's too, since they lie in row-major order.
+        // SAFETY: the first element is inside the tensor (`offset` checked the index, and there are elements below it),
+        // and the `n_elements` elements from there on are the tensor's too, since they lie in row-major order.
         Some(unsafe { std::slice::from_raw_parts(self.data.offset(offset), n_elements) })
     }
 

@@ -8,9 +8,9 @@ use super::simd::{Matrix, MatrixMut, Simd, Size, dot_products, product};
 
 /// Neighbouring keys and their values, as f32.
 ///
-/// For many query rows the keys are turned into columns, `[D, keys]`: then one vector holds the same number of several keys,
-/// and a product yields the scores of all of them at once. For a few rows (decode) turning them costs more than it brings;
-/// the keys stay rows, `[keys, D]`, and are read in place if they can be.
+/// For many query rows the keys are turned into columns, `[D, keys]`: then one vector holds the same number of several
+/// keys, and a product yields the scores of all of them at once. For a few rows (decode) turning them costs more than
+/// it brings; the keys stay rows, `[keys, D]`, and are read in place if they can be.
 pub struct KeyTile<'a> {
     /// Which of the S keys these are.
     range: Range<usize>,

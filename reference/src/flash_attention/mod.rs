@@ -1,15 +1,15 @@
 //! Attention that never holds its matrix of scores
 //! (Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning*, 2023), on the CPU.
 //!
-//! The plain path computes all `L x S` scores, then their softmax, then the weighted values. Here a tile of queries meets
-//! one tile of keys after another, and keeps what it needs to go on: for each query the largest score, the sum of the exponentials,
-//! and the weighted sum of the values.
+//! The plain path computes all `L x S` scores, then their softmax, then the weighted values. Here a tile of queries
+//! meets one tile of keys after another, and keeps what it needs to go on: for each query the largest score, the sum of
+//! the exponentials, and the weighted sum of the values.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`online_softmax`] | the idea: softmax over keys that come a part at a time |
 //! | [`query_tile`], [`key_tile`] | a tile of queries meets a tile of keys |
-//! | [`tile_rows`], [`mask`], [`attention`] | which queries and keys belong together, and one tile's way through all keys |
+//! | [`tile_rows`], [`mask`], [`attention`] | which queries and keys belong together; one tile's way through the keys |
 //! | [`schedule`], [`output`] | the tiles on several threads |
 //! | [`operation`] | the whole as an operation of MLX |
 //! | [`shape`], [`operand`], [`aligned`] | sizes, inputs, working memory |
@@ -54,9 +54,9 @@ const OPERATION: &str = "flash_attention";
 /// and dtype. A query that may see no key at all gets NaN, as on the plain path.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when an input has not four axes or is of another dtype, `key` and `query` differ in B or D,
-/// `value` and `key` differ in shape, `H_kv` is 0 or does not divide `H_q`, there are queries but no keys, or the mask is causal
-/// and L > S. [`Error::Mlx`] when a mask does not broadcast to `[B, H_q, L, S]`.
+/// [`Error::InvalidArgument`] when an input has not four axes or is of another dtype, `key` and `query` differ in B or
+/// D, `value` and `key` differ in shape, `H_kv` is 0 or does not divide `H_q`, there are queries but no keys, or the
+/// mask is causal and L > S. [`Error::Mlx`] when a mask does not broadcast to `[B, H_q, L, S]`.
 pub fn flash_attention(
     query: &Array,
     key: &Array,
@@ -114,7 +114,7 @@ fn shape_of(query: &Array, key: &Array, value: &Array) -> Result<AttentionShape>
     if !fits {
         let (query, key, value) = (query.shape(), key.shape(), value.shape());
         let message = format!(
-            "query {query:?}, key {key:?} and value {value:?} are not [B, H_q, L, D], [B, H_kv, S, D] and [B, H_kv, S, D]"
+            "query {query:?}, key {key:?}, value {value:?} are not [B, H_q, L, D], [B, H_kv, S, D] and [B, H_kv, S, D]"
         );
         return Err(Error::invalid(OPERATION, message));
     }

@@ -26,7 +26,7 @@ impl Partial {
         // [end]
     }
 
-    /// Takes into account what another part of the keys gave. The order of the parts does not matter (but for rounding).
+    /// Takes into account what another part of the keys gave. In which order parts are merged does not matter.
     pub fn merge(&mut self, other: &Self) {
         // [task 2.4.1] Partial::merge
         let max = self.max.max(other.max);

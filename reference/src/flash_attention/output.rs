@@ -29,7 +29,7 @@ impl OutputElement for bf16 {
     }
 }
 
-/// The part of the output that belongs to one tile. No two tiles share any of it, so they can be written at the same time.
+/// The part of the output that belongs to one tile. No two tiles share any of it, so all can be written at once.
 pub struct TileOutput<'a, T> {
     pub rows: TileRows,
     /// For each query head of the group `[positions, D]`.

@@ -35,7 +35,8 @@ pub struct QueryTile {
 }
 
 impl QueryTile {
-    /// `n_rows` rows of `head_dim` zeros, to be filled through [`query_mut`](Self::query_mut), for key tiles of up to `max_keys` keys.
+    /// `n_rows` rows of `head_dim` zeros, to be filled through [`query_mut`](Self::query_mut), for tiles of up to
+    /// `max_keys` keys.
     pub fn new(n_rows: usize, head_dim: usize, max_keys: usize) -> Self {
         let stride = stride(head_dim);
         let scores_stride = max_keys.next_multiple_of(LINE) + LINE;
@@ -112,7 +113,8 @@ impl QueryTile {
 }
 
 // [task 2.4.2 helpers] one row's new scores
-/// Turns the new scores of a row into weights `exp(score - max)`, and brings what it has gathered in line with the new maximum.
+/// Turns the new scores of a row into weights `exp(score - max)`, and brings what it has gathered in line with the new
+/// maximum.
 #[inline(always)]
 fn weigh<S: Simd>(simd: S, scores: &mut [f32], max: &mut f32, sum: &mut f32, accumulator: &mut [f32]) {
     let mut largest = simd.splat(f32::NEG_INFINITY);

@@ -20,7 +20,7 @@ pub fn over_queries<T: OutputElement>(attention: &Attention<'_>, output: &mut [T
     // [task 2.4.4] over_queries
     let tiles: Vec<_> = TileOutput::all(attention, output).into_iter().map(Mutex::new).collect();
     parallel_for(tiles.len(), |chunk| {
-        // Under a causal mask the last tiles see most keys: they go first, so that no thread begins a long one at the end.
+        // Under a causal mask the last tiles see most keys. They go first: no thread begins a long one at the end.
         let tile = &tiles[tiles.len() - 1 - chunk];
         let mut tile = tile.lock().unwrap_or_else(PoisonError::into_inner); // each is locked once: nobody waits
         let queries = attention.attend(tile.rows, 0..attention.shape.key_len);

@@ -13,7 +13,7 @@ const LN2_LOW: f32 = -2.121_944_4e-4;
 /// relative error of `eʳ`, which is 4e-9.
 const COEFFICIENTS: [f32; 5] = [0.001_381_454, 0.008_368_745, 0.041_668_39, 0.166_665_21, 0.499_999_94];
 
-/// `eˣ` for `x <= 0`, with a relative error of at most 1.3 · 2⁻²³ down to x = -87; 0 below, and so for `-inf`; NaN for NaN.
+/// `eˣ` for `x <= 0`, with a relative error of at most 1.3 · 2⁻²³ down to x = -87. 0 below, also for `-inf`; NaN for NaN.
 ///
 /// `eˣ = 2ⁿ · eʳ`, where n is the integer next to `x / ln 2` and r is what remains.
 #[inline(always)]

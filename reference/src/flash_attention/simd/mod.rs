@@ -1,9 +1,9 @@
 //! Vectors of f32, and the instruction sets that have them.
 //!
-//! A kernel is written once, with the operations of [`Simd`], and compiled once for each [`Variant`]; which of these the
-//! machine can run is found out at run time. For that to work, everything between [`Kernel::run`] and an operation
-//! must be inlined (`#[inline(always)]`): a function that stays by itself is compiled for the oldest machine, and
-//! each operation in it becomes a call. The answer is right in any case.
+//! A kernel is written once, with the operations of [`Simd`], and compiled once for each [`Variant`]; which of these
+//! the machine can run is found out at run time. For that to work, everything between [`Kernel::run`] and an operation
+//! must be inlined (`#[inline(always)]`): a function that stays by itself is compiled for the oldest machine, and each
+//! operation in it becomes a call. The answer is right in any case.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -23,8 +23,8 @@ pub struct Size {
     pub columns: usize,
 }
 
-/// Rows of a block of sums. With two vectors a row, 12 of AVX2's 16 registers hold sums, and each number that is loaded is used
-/// 2 or 6 times.
+/// Rows of a block of sums. With two vectors a row, 12 of AVX2's 16 registers hold sums, and each number that is loaded
+/// is used 2 or 6 times.
 pub const BLOCK_ROWS: usize = 6;
 
 /// `out = left · right`. The columns are whole vectors.
@@ -131,7 +131,7 @@ impl<S: Simd> Block<'_, S> {
 
 /// `out = left · rightᵀ`: `right` is `[columns, depth]`, and the depth is whole vectors.
 ///
-/// Each sum is a vector until the end, when its lanes are added. That costs more than [`product`], but needs no columns.
+/// Each sum is a vector until the end, when its lanes are added: more work than in [`product`], but no columns needed.
 #[inline(always)]
 pub fn dot_products<S: Simd>(simd: S, left: Matrix<'_>, right: Matrix<'_>, out: MatrixMut<'_>, size: Size) {
     let Size { rows, depth, columns } = size;
