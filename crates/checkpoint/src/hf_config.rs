@@ -106,7 +106,9 @@ fn rope_theta(fields: &Fields) -> Result<f32> {
             None => rope.text("type")?.unwrap_or("default"),
         };
         let partial = rope.number("partial_rotary_factor")?.unwrap_or(1.0);
-        if kind != "default" || partial != 1.0 || map.contains_key("factor") {
+        // Some architectures list parameters per kind of layer; reading past them would take the default base.
+        let is_nested = map.values().any(Value::is_object);
+        if kind != "default" || partial != 1.0 || map.contains_key("factor") || is_nested {
             return Err(fields.refuse(&format!("{name} = {object}"), "only the default rotary embedding is supported"));
         }
         if let Some(theta) = rope.number("rope_theta")? {

