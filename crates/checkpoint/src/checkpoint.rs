@@ -219,9 +219,16 @@ impl Checkpoint {
             Weights::Gguf(gguf) => gguf.read(name),
         };
         match weight_of_implied_bias(&self.config, name) {
+            // By the weight's header alone: dequantizing it for its number of rows would double the time of loading.
             Some(weight) => {
-                let (weight, element) = stored(&weight)?;
-                Ok((HostTensor::zeros(element, weight.shape[..1].to_vec()), element))
+                let shape = self.shapes().shape(&weight)?;
+                let missing = || Error::tensor(self.shapes().file(&weight), &weight, "is missing");
+                let rows = shape.and_then(|shape| shape.first().copied()).ok_or_else(missing)?;
+                let element = match &self.weights {
+                    Weights::Folder(weights) => weights.element(&weight)?,
+                    Weights::Gguf(gguf) => gguf.element(&weight).ok_or_else(missing)?,
+                };
+                Ok((HostTensor::zeros(element, vec![rows]), element))
             }
             None => stored(name),
         }

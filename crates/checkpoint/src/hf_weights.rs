@@ -77,6 +77,16 @@ impl HfWeights {
         Ok((tensor, element))
     }
 
+    /// The type in which [`HfWeights::read`] says to store the tensor.
+    pub(crate) fn element(&self, name: &str) -> Result<ElementType> {
+        let stored = match self.quantized_layer(name)? {
+            Some((layer, _)) => format!("{layer}.scales"),
+            None => name.to_owned(),
+        };
+        let element = self.shards.file(&stored).and_then(|file| file.element(&stored));
+        element.unwrap_or_else(|| Err(self.fault(name, "is missing")))
+    }
+
     /// How the tensor is stored, for people.
     pub(crate) fn storage(&self, name: &str) -> Result<String> {
         if let Some((_, QuantizationParams { group_size, bits })) = self.quantized_layer(name)? {

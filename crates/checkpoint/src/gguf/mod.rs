@@ -66,11 +66,7 @@ impl GgufFile {
         let missing = || Error::tensor(&self.path, name, "is missing");
         let info = self.tensors.get(name).ok_or_else(missing)?;
         let bytes = self.map.get(info.start..info.start + info.len).ok_or_else(missing)?;
-        let element = match info.block_type {
-            BlockType::F16 => ElementType::F16,
-            BlockType::BF16 => ElementType::Bf16,
-            _ => ElementType::F32,
-        };
+        let element = element_of(info.block_type);
         let tensor = match info.block_type {
             BlockType::F32 | BlockType::F16 | BlockType::BF16 => {
                 HostTensor { element, shape: info.shape.clone(), data: Data::Mapped(bytes) }
@@ -93,6 +89,11 @@ impl GgufFile {
         affine::repack(info.block_type, bytes, [rows, columns], |row| {
             heads.map_or(row, |heads| stored_row(row, rows, heads))
         })
+    }
+
+    /// The type in which [`GgufFile::read`] says to store the tensor.
+    pub(crate) fn element(&self, name: &str) -> Option<ElementType> {
+        self.tensors.get(name).map(|info| element_of(info.block_type))
     }
 
     fn heads_to_restore(&self, name: &str) -> Option<usize> {
@@ -127,6 +128,14 @@ impl TensorShapes for GgufFile {
 
     fn file(&self, _name: &str) -> &Path {
         &self.path
+    }
+}
+
+fn element_of(block_type: BlockType) -> ElementType {
+    match block_type {
+        BlockType::F16 => ElementType::F16,
+        BlockType::BF16 => ElementType::Bf16,
+        _ => ElementType::F32,
     }
 }
 
