@@ -487,7 +487,7 @@ fn task_3_any_problem() {
             1 => AttentionMask::Causal,
             _ => AttentionMask::Array(must(rng.array(&[query_len, key_len], dtype))),
         };
-        let (positions, keys) = (rng.between(1, 20) as usize, rng.between(1, 30) as usize);
+        let (positions, keys) = (rng.between(1, 20) as usize, rng.between(1, 90) as usize);
         let tiling = Some(Tiling { positions, keys, splits: 1 });
         for variant in available_variants() {
             inputs.check("any problem", &mask, Options { variant, schedule: Schedule::OneThread, tiling });
