@@ -2,6 +2,7 @@
 
 use mlx_rs::Array;
 
+use crate::flash_attention::flash_attention;
 use crate::{AttentionMask, Result, scaled_dot_product_attention_grouped};
 
 /// How attention is computed.
@@ -22,7 +23,7 @@ impl AttentionBackend {
     pub fn attend(self, query: &Array, key: &Array, value: &Array, mask: &AttentionMask) -> Result<Array> {
         match self {
             Self::Plain => scaled_dot_product_attention_grouped(query, key, value, None, mask),
-            Self::Flash => scaled_dot_product_attention_grouped(query, key, value, None, mask),
+            Self::Flash => flash_attention(query, key, value, None, mask),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! These run once per weight matrix, so they may be slow and are easy to read. What runs for every token is in
 //! [`plain`](crate::quantized::plain) and [`kernel`](crate::quantized::kernel).
 
-use mlx_rs::ops::{clip, maximum, r#where};
+use mlx_rs::ops::{clip, maximum, select};
 use mlx_rs::{Array, Dtype};
 
 use crate::quantized::QuantizedMatrix;
@@ -114,14 +114,14 @@ pub fn quantize(weight: &Array, group_size: usize, bits: usize) -> Result<Quanti
     let weight = weight.as_dtype(Dtype::Float32)?.reshape(&[rows, columns / group, group])?;
     let (low, high) = (weight.min_axis(-1, true)?, weight.max_axis(-1, true)?); // [O, groups, 1]
     let edge_is_low = low.abs()?.gt(high.abs()?)?;
-    let edge = r#where(&edge_is_low, &low, &high)?;
+    let edge = select(&edge_is_low, &low, &high)?;
 
     let step = maximum(high.subtract(&low)?.divide(&steps)?, Array::from_f32(SMALLEST_SCALE))?;
-    let step = r#where(&edge_is_low, &step, step.negative()?)?;
+    let step = select(&edge_is_low, &step, step.negative()?)?;
     let steps_to_zero = edge.divide(&step)?.round(None)?;
     let has_zero = steps_to_zero.ne(&zero)?;
-    let scale = r#where(&has_zero, edge.divide(&steps_to_zero)?, &step)?;
-    let bias = r#where(&has_zero, &edge, &zero)?;
+    let scale = select(&has_zero, edge.divide(&steps_to_zero)?, &step)?;
+    let bias = select(&has_zero, &edge, &zero)?;
 
     let integers = clip(weight.subtract(&bias)?.divide(&scale)?.round(None)?, (&zero, &steps))?;
     let integers = integers.as_dtype(Dtype::Uint32)?.reshape(&[rows, columns])?;

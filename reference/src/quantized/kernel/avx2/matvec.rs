@@ -23,6 +23,10 @@ struct Row<'a> {
     sums: &'a [f32],
     /// The sums of the last eight groups, zero for those that a whole block of eight has already covered.
     last_sums: [f32; 8],
+    /// Words between a block of rows and the one that is asked for ahead of time: whole blocks.
+    ahead: usize,
+    /// For groups of a chunk or more: how many chunks share a scale, as a shift.
+    chunks_per_group: u32,
 }
 
 /// - `P`: planes, weights in a 16-bit lane
@@ -38,6 +42,7 @@ pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
     tile: &mut [f32],
 ) {
     let (n_rows, groups) = (job.rows.len(), job.matrix.groups());
+    let block = ROWS * job.matrix.words_per_row();
     // One place more than there are groups: the half chunk at a row's end has a second half, whose scale is 0.
     let mut products = vec![0.0; ROWS * (groups + 1)];
     for (token, out) in job.tokens.clone().zip(tile.chunks_exact_mut(n_rows)) {
@@ -47,7 +52,15 @@ pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
             let uncovered = groups % 8;
             last_sums[8 - uncovered..].copy_from_slice(&sums[groups - uncovered..]);
         }
-        let row = Row { groups, integers: job.x.row(token), scales: job.x.row_scales(token), sums, last_sums };
+        let row = Row {
+            groups,
+            integers: job.x.row(token),
+            scales: job.x.row_scales(token),
+            sums,
+            last_sums,
+            ahead: block * (PREFETCH_BYTES / 4).div_ceil(block),
+            chunks_per_group: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
+        };
         let mut row_idx = job.rows.start;
         for out in out.chunks_mut(ROWS) {
             // SAFETY: the rows `row_idx..row_idx + out.len()` exist.
@@ -94,43 +107,40 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
 
     let words_per_row = matrix.words_per_row();
     let first_word = matrix.words[first * words_per_row..].as_ptr();
-    // Whole blocks of rows ahead, so that each line is asked for once.
-    let ahead = R * words_per_row * (PREFETCH_BYTES / 4).div_ceil(R * words_per_row);
-    // For groups of a chunk or more: how many chunks share a scale, as a shift.
-    let chunks_per_group = (matrix.group_size / job.x.chunk()).max(1).trailing_zeros();
     let halves = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
     let mask = _mm256_set1_epi16((1 << (16 / P)) - 1);
     let whole_chunks = words_per_row / (LANES / 2);
 
-    // SAFETY: a chunk is eight words of a row and `LANES * P` integers of the activations; both rows have
-    // `whole_chunks` of them and the activations one more if the row ends in half a chunk. Prefetching reads nothing.
+    let n_chunks = x.integers.len() / (LANES * P);
+    // SAFETY: a chunk is eight words of a row and `LANES * P` integers of the activations; both have `whole_chunks` of
+    // them, and the activations one more if rows end in half a chunk. Prefetching reads nothing.
     unsafe {
-        for chunk in 0..x.integers.len() / (LANES * P) {
-            let integers = x.integers.as_ptr().add(chunk * LANES * P);
-            let mut planes = [_mm256_setzero_si256(); P];
-            for (i, plane) in planes.iter_mut().enumerate() {
-                *plane = _mm256_loadu_si256(integers.add(i * LANES).cast());
+        let scale_of = |r: usize, chunk: usize| {
+            let product = products.as_ptr().add(r * stride);
+            if HALF {
+                // Lanes 0 to 3 belong to the chunk's first group, lanes 4 to 7 to its second.
+                let two = _mm256_castpd_ps(_mm256_set1_pd(product.add(2 * chunk).cast::<f64>().read_unaligned()));
+                _mm256_permutevar_ps(two, halves)
+            } else {
+                _mm256_broadcast_ss(&*product.add(chunk >> x.chunks_per_group))
             }
+        };
+        for chunk in 0..whole_chunks {
+            let integers = x.integers.as_ptr().add(chunk * LANES * P);
             for r in 0..R {
                 let words = first_word.add(r * words_per_row + chunk * (LANES / 2));
-                if chunk % 2 == 0 {
-                    _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(ahead).cast());
-                }
-                let packed = if chunk < whole_chunks {
-                    _mm256_loadu_si256(words.cast())
-                } else {
-                    _mm256_zextsi128_si256(_mm_loadu_si128(words.cast()))
-                };
-                let dots = _mm256_cvtepi32_ps(dot_chunk::<P>(packed, &planes, mask));
-                let product = products.as_ptr().add(r * stride);
-                let scale = if HALF {
-                    // Lanes 0 to 3 belong to the chunk's first group, lanes 4 to 7 to its second.
-                    let two = _mm256_castpd_ps(_mm256_set1_pd(product.add(2 * chunk).cast::<f64>().read_unaligned()));
-                    _mm256_permutevar_ps(two, halves)
-                } else {
-                    _mm256_broadcast_ss(&*product.add(chunk >> chunks_per_group))
-                };
-                acc[r] = _mm256_fmadd_ps(dots, scale, acc[r]);
+                _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(x.ahead).cast());
+                let dots = dot_chunk::<P>(_mm256_loadu_si256(words.cast()), integers, mask);
+                acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale_of(r, chunk), acc[r]);
+            }
+        }
+        if whole_chunks < n_chunks {
+            let integers = x.integers.as_ptr().add(whole_chunks * LANES * P);
+            for r in 0..R {
+                let words = first_word.add(r * words_per_row + whole_chunks * (LANES / 2));
+                let packed = _mm256_zextsi128_si256(_mm_loadu_si128(words.cast()));
+                let dots = dot_chunk::<P>(packed, integers, mask);
+                acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale_of(r, whole_chunks), acc[r]);
             }
         }
     }
@@ -178,19 +188,24 @@ unsafe fn prepare_row<S: Stored>(x: &Row<'_>, scales: &[S], biases: &[S], produc
 }
 
 /// Integer dot products of one chunk: eight partial sums.
+///
+/// # Safety
+/// The processor has AVX2; a chunk of activations lies at `integers`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_chunk<const P: usize>(packed: __m256i, planes: &[__m256i; P], mask: __m256i) -> __m256i {
+unsafe fn dot_chunk<const P: usize>(packed: __m256i, integers: *const i16, mask: __m256i) -> __m256i {
+    // SAFETY: the caller's promise.
+    let plane = |i: usize| unsafe { _mm256_loadu_si256(integers.add(i * LANES).cast()) };
     if P == 2 {
         // Bytes: the upper one needs no mask once it is shifted down.
-        let low = _mm256_madd_epi16(_mm256_and_si256(packed, mask), planes[0]);
-        let high = _mm256_madd_epi16(_mm256_srli_epi16::<8>(packed), planes[1]);
+        let low = _mm256_madd_epi16(_mm256_and_si256(packed, mask), plane(0));
+        let high = _mm256_madd_epi16(_mm256_srli_epi16::<8>(packed), plane(1));
         return _mm256_add_epi32(low, high);
     }
-    let dot0 = _mm256_madd_epi16(_mm256_and_si256(packed, mask), planes[0]);
-    let dot1 = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(packed), mask), planes[1]);
-    let dot2 = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16::<8>(packed), mask), planes[P - 2]);
-    let dot3 = _mm256_madd_epi16(_mm256_srli_epi16::<12>(packed), planes[P - 1]);
+    let dot0 = _mm256_madd_epi16(_mm256_and_si256(packed, mask), plane(0));
+    let dot1 = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16::<4>(packed), mask), plane(1));
+    let dot2 = _mm256_madd_epi16(_mm256_and_si256(_mm256_srli_epi16::<8>(packed), mask), plane(2));
+    let dot3 = _mm256_madd_epi16(_mm256_srli_epi16::<12>(packed), plane(3));
     _mm256_add_epi32(_mm256_add_epi32(dot0, dot1), _mm256_add_epi32(dot2, dot3))
 }
 
