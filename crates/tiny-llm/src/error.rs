@@ -3,7 +3,7 @@
 use mlx_rs::error::Exception;
 
 /// The result of nearly every function in this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error names the operation and the values that it objects to.
 #[derive(Debug, thiserror::Error)]

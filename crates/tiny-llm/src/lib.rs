@@ -19,6 +19,7 @@
 //! | 1.6 Generate responses | [`generate`], [`stop_strings`] |
 //! | 1.7 Sampling | [`sampler`], [`filters`] |
 //! | 2.1 KV cache | [`kv_cache`], [`kv_append`], [`full_kv_cache`] |
+//! | 2.2 Quantized matmul, CPU | [`quantized`], [`projection`], [`fused`], [`qwen2_quantized`] |
 //!
 //! Array shapes stand beside the code as `[B, H, L, D]`; the letters are explained in the book's glossary.
 //! Arrays are lazy: a function returns a description of the computation, and MLX runs it when a value is needed.
@@ -27,10 +28,13 @@
 #![allow(dead_code, unreachable_code, unused_imports, unused_mut, unused_variables)]
 
 pub mod attention;
+pub mod attention_backend;
 pub mod embedding;
 pub mod error;
 pub mod filters;
+pub mod flash_attention;
 pub mod full_kv_cache;
+pub mod fused;
 pub mod generate;
 pub mod grouped_attention;
 pub mod kv_append;
@@ -39,14 +43,18 @@ pub mod language_model;
 pub mod linear;
 pub mod mlp;
 pub mod norm;
+pub mod projection;
+pub mod quantized;
 pub mod qwen2;
 pub mod qwen2_attention;
+pub mod qwen2_quantized;
 pub mod rope;
 pub mod sampler;
 pub mod stage;
 pub mod stop_strings;
 
 pub use attention::{MultiHeadAttention, scaled_dot_product_attention, softmax};
+pub use attention_backend::AttentionBackend;
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use filters::{LogitFilter, MinP, RepetitionPenalty, Temperature, TopK, TopP};
@@ -61,7 +69,9 @@ pub use language_model::{LanguageModel, LogitsToKeep};
 pub use linear::{Linear, linear};
 pub use mlp::{SwiGluMlp, silu};
 pub use norm::RmsNorm;
-pub use qwen2::{Qwen2Model, TransformerBlock};
+pub use projection::Projection;
+pub use quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix, quantized_matmul};
+pub use qwen2::{Layer, Qwen2Model, TokenEmbedding, TransformerBlock};
 pub use qwen2_attention::Qwen2Attention;
 pub use rope::{Offset, RotaryEmbedding, rotate_half_split, rotate_interleaved};
 pub use sampler::{Sampler, SamplerOptions, greedy, sample_from_uniform};

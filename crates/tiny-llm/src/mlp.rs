@@ -3,7 +3,7 @@
 use mlx_rs::ops::select;
 use mlx_rs::{Array, Dtype};
 
-use crate::{Linear, Result};
+use crate::{Projection, Result};
 
 /// `x * sigmoid(x)`, element by element, in `x`'s dtype.
 ///
@@ -21,15 +21,19 @@ pub fn silu(x: &Array) -> Result<Array> {
 /// `down(silu(gate(x)) * up(x))`.
 #[derive(Debug, Clone)]
 pub struct SwiGluMlp {
-    gate_proj: Linear,
-    up_proj: Linear,
-    down_proj: Linear,
+    gate_proj: Projection,
+    up_proj: Projection,
+    down_proj: Projection,
 }
 
 impl SwiGluMlp {
     /// `gate_proj` and `up_proj` are `[I, E]`, `down_proj` is `[E, I]`.
-    pub fn new(gate_proj: Linear, up_proj: Linear, down_proj: Linear) -> Self {
-        Self { gate_proj, up_proj, down_proj }
+    pub fn new(
+        gate_proj: impl Into<Projection>,
+        up_proj: impl Into<Projection>,
+        down_proj: impl Into<Projection>,
+    ) -> Self {
+        Self { gate_proj: gate_proj.into(), up_proj: up_proj.into(), down_proj: down_proj.into() }
     }
 
     /// `[.., E]` to `[.., E]`.

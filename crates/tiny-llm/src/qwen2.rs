@@ -4,9 +4,12 @@ use checkpoint::Checkpoint;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
+use crate::fused::FusedBlock;
+use crate::quantized::QuantizedEmbedding;
+use crate::qwen2_quantized;
 use crate::{
-    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Qwen2Attention, Result,
-    RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
+    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
+    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -46,18 +49,109 @@ impl TransformerBlock {
     }
 }
 
+/// A layer, in one of the forms that compute the same. `TransformerBlock` and [`FusedBlock`] convert with `into()`.
+#[derive(Debug, Clone)]
+pub enum Layer {
+    /// Each step an operation of its own.
+    Plain(TransformerBlock),
+    /// Day 2.2: neighbouring steps in one operation.
+    Fused(FusedBlock),
+}
+
+impl Layer {
+    /// As [`TransformerBlock::forward`].
+    ///
+    /// # Errors
+    /// As [`TransformerBlock::forward`].
+    pub fn forward(
+        &self,
+        x: &Array,
+        rope: &RotaryEmbedding,
+        mask: &AttentionMask,
+        cache: Option<&mut dyn KvCache>,
+    ) -> Result<Array> {
+        match self {
+            Self::Plain(block) => block.forward(x, rope, mask, cache),
+            Self::Fused(block) => block.forward(x, rope, mask, cache),
+        }
+    }
+}
+
+impl From<TransformerBlock> for Layer {
+    fn from(block: TransformerBlock) -> Self {
+        Self::Plain(block)
+    }
+}
+
+impl From<FusedBlock> for Layer {
+    fn from(block: FusedBlock) -> Self {
+        Self::Fused(block)
+    }
+}
+
+/// The embedding, whatever its vectors look like. [`Embedding`] and [`QuantizedEmbedding`] convert with `into()`.
+#[derive(Debug, Clone)]
+pub enum TokenEmbedding {
+    Dense(Embedding),
+    /// Day 2.2.
+    Quantized(QuantizedEmbedding),
+}
+
+impl TokenEmbedding {
+    /// As [`Embedding::forward`].
+    ///
+    /// # Errors
+    /// As [`Embedding::forward`] or [`QuantizedEmbedding::forward`].
+    pub fn forward(&self, token_ids: &Array) -> Result<Array> {
+        match self {
+            Self::Dense(embedding) => embedding.forward(token_ids),
+            Self::Quantized(embedding) => embedding.forward(token_ids),
+        }
+    }
+
+    /// As [`Embedding::as_linear`].
+    ///
+    /// # Errors
+    /// As [`Embedding::as_linear`] or [`QuantizedEmbedding::as_linear`].
+    pub fn as_linear(&self, x: &Array) -> Result<Array> {
+        match self {
+            Self::Dense(embedding) => embedding.as_linear(x),
+            Self::Quantized(embedding) => embedding.as_linear(x),
+        }
+    }
+
+    fn vocab_size(&self) -> usize {
+        match self {
+            Self::Dense(embedding) => embedding.weight.dim(0) as usize,
+            Self::Quantized(embedding) => embedding.weight.outputs(),
+        }
+    }
+}
+
+impl From<Embedding> for TokenEmbedding {
+    fn from(embedding: Embedding) -> Self {
+        Self::Dense(embedding)
+    }
+}
+
+impl From<QuantizedEmbedding> for TokenEmbedding {
+    fn from(embedding: QuantizedEmbedding) -> Self {
+        Self::Quantized(embedding)
+    }
+}
+
 /// A Qwen2 language model.
 #[derive(Debug, Clone)]
 pub struct Qwen2Model {
-    embed_tokens: Embedding,
-    layers: Vec<TransformerBlock>,
-    norm: RmsNorm,
+    pub(crate) embed_tokens: TokenEmbedding,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norm: RmsNorm,
     /// `None` when the output head is tied to the embedding.
-    lm_head: Option<Linear>,
+    pub(crate) lm_head: Option<Projection>,
     /// One table for all layers.
-    rope: RotaryEmbedding,
+    pub(crate) rope: RotaryEmbedding,
     /// Which of the later days' parts are used.
-    stage: Stage,
+    pub(crate) stage: Stage,
 }
 
 impl Qwen2Model {
@@ -79,7 +173,10 @@ impl Qwen2Model {
     /// # Errors
     /// As [`Qwen2Model::load`].
     pub fn load_stage(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
-        Ok(Self { stage, ..Self::load(checkpoint, dtype)? })
+        match stage {
+            Stage::Dense | Stage::Cached => Ok(Self { stage, ..Self::load(checkpoint, dtype)? }),
+            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(checkpoint, dtype, stage),
+        }
     }
 
     /// The stage that it was loaded for.
@@ -133,7 +230,7 @@ impl LanguageModel for Qwen2Model {
     }
 
     fn vocab_size(&self) -> usize {
-        self.embed_tokens.weight.dim(0) as usize
+        self.embed_tokens.vocab_size()
     }
 
     fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {

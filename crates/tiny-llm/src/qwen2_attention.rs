@@ -3,9 +3,9 @@
 
 use mlx_rs::Array;
 
-use crate::grouped_attention::{AttentionMask, scaled_dot_product_attention_grouped};
+use crate::grouped_attention::AttentionMask;
 use crate::rope::{Offset, RotaryEmbedding};
-use crate::{Error, KvCache, Linear, Result};
+use crate::{AttentionBackend, Error, KvCache, Projection, Result};
 
 /// Attention over one sequence per row, with the checkpoint's names for its projections.
 #[derive(Debug, Clone)]
@@ -13,10 +13,11 @@ pub struct Qwen2Attention {
     num_heads: i32,
     num_kv_heads: i32,
     head_dim: i32,
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    o_proj: Linear,
+    q_proj: Projection,
+    k_proj: Projection,
+    v_proj: Projection,
+    o_proj: Projection,
+    backend: AttentionBackend,
 }
 
 impl Qwen2Attention {
@@ -32,16 +33,30 @@ impl Qwen2Attention {
         num_heads: i32,
         num_kv_heads: i32,
         head_dim: i32,
-        q_proj: Linear,
-        k_proj: Linear,
-        v_proj: Linear,
-        o_proj: Linear,
+        q_proj: impl Into<Projection>,
+        k_proj: impl Into<Projection>,
+        v_proj: impl Into<Projection>,
+        o_proj: impl Into<Projection>,
     ) -> Result<Self> {
         if num_kv_heads < 1 || num_heads % num_kv_heads != 0 {
             let message = format!("{num_heads} query heads cannot share {num_kv_heads} key-value heads evenly");
             return Err(Error::invalid("Qwen2Attention::new", message));
         }
-        Ok(Self { num_heads, num_kv_heads, head_dim, q_proj, k_proj, v_proj, o_proj })
+        Ok(Self {
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            q_proj: q_proj.into(),
+            k_proj: k_proj.into(),
+            v_proj: v_proj.into(),
+            o_proj: o_proj.into(),
+            backend: AttentionBackend::default(),
+        })
+    }
+
+    /// The same layer with another implementation of attention.
+    pub fn with_backend(self, backend: AttentionBackend) -> Self {
+        Self { backend, ..self }
     }
 
     /// - `x`: `[B, L, E]`

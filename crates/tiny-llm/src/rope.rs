@@ -54,6 +54,11 @@ impl RotaryEmbedding {
         &self.sin
     }
 
+    /// Whether neighbours are paired, and not the halves of a head.
+    pub fn is_traditional(&self) -> bool {
+        self.traditional
+    }
+
     /// The number of positions in the tables.
     pub fn max_positions(&self) -> i32 {
         self.max_positions

@@ -63,7 +63,7 @@ impl<'a, T: OutputElement> TileOutput<'a, T> {
     }
 
     /// Writes the answer of one row.
-    pub fn write_row(&mut self, row: usize, answer: impl Iterator<Item = f32>) {
+    pub fn write_row(&mut self, row: usize, answer: impl IntoIterator<Item = f32>) {
         // Not through `self.rows`: what a learner writes there must not decide where the answer goes.
         let (position, head) = (row / self.heads.len(), row % self.heads.len());
         for (to, number) in self.heads[head][position * self.head_dim..].iter_mut().zip(answer) {

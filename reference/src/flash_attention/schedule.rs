@@ -44,7 +44,7 @@ pub fn over_queries_and_keys<T: OutputElement>(attention: &Attention<'_>, output
         for row in 0..tile.rows.n_rows() {
             let mut merged = Partial::new(attention.shape.head_dim);
             parts.iter().filter_map(OnceLock::get).for_each(|part| merged.merge(&part.partial(row)));
-            tile.write_row(row, merged.output().into_iter());
+            tile.write_row(row, merged.output());
         }
     }
     // [end]

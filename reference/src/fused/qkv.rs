@@ -165,7 +165,6 @@ impl NormQkvRope {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
         let x = inputs[0].as_slice::<T>()?;
         let norm_weight = inputs[1].as_slice::<f32>()?;
-        let tables = Tables { cos: inputs[2].as_slice()?, sin: inputs[3].as_slice()?, half: inputs[2].shape()[1] };
         let matrix = |i: usize| view_of(&inputs[FIRST_MATRIX + 3 * i..][..3], self.format);
         let matrices = [matrix(0)?, matrix(1)?, matrix(2)?];
         let bias = |i: usize| inputs.get(FIRST_BIAS + i).map(floats).transpose();
@@ -174,6 +173,7 @@ impl NormQkvRope {
         let [q, k, v] = outputs else { return Err("there are three outputs".into()) };
         let outs = [q.as_mut_slice::<T>()?, k.as_mut_slice::<T>()?, v.as_mut_slice::<T>()?];
         // [task 2.2.10] norm_qkv_rope
+        let tables = Tables { cos: inputs[2].as_slice()?, sin: inputs[3].as_slice()?, half: inputs[2].shape()[1] };
         let (kernel, n_tokens) = (best_kernel(), x.len() / matrices[0].inputs);
         let activations = quantize_tokens(kernel, &matrices[0], n_tokens, |token, row| {
             for (to, from) in row.iter_mut().zip(&x[token * matrices[0].inputs..]) {

@@ -1,0 +1,120 @@
+//! AVX2 with FMA: 8 lanes, 16 registers. Intel from Haswell (2013), AMD from Zen (2017) on.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that this machine has the instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    pub fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled_for_avx2<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe { compiled_for_avx2(self, kernel) }
+    }
+}
+
+impl Simd for Avx2 {
+    type Vector = __m256;
+
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_at(self, from: *const f32) -> Self::Vector {
+        // SAFETY: the caller's, and `self`.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_at(self, x: Self::Vector, to: *mut f32) {
+        // SAFETY: the caller's, and `self`.
+        unsafe { _mm256_storeu_ps(to, x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(self, x: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe {
+            // An f32's exponent stands above 23 bits of fraction, with 127 added to it.
+            let exponents = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponents)))
+        }
+    }
+
+    #[inline(always)]
+    fn zero_where_below(self, x: Self::Vector, control: Self::Vector, bound: f32) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(control, _mm256_set1_ps(bound)), x) }
+    }
+
+    #[inline(always)]
+    fn sum_of_lanes(self, x: Self::Vector) -> f32 {
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe {
+            let quarters = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let halves = _mm_add_ps(quarters, _mm_movehl_ps(quarters, quarters));
+            _mm_cvtss_f32(_mm_add_ss(halves, _mm_movehdup_ps(halves)))
+        }
+    }
+
+    #[inline(always)]
+    fn max_of_lanes(self, x: Self::Vector) -> f32 {
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe {
+            let quarters = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let halves = _mm_max_ps(quarters, _mm_movehl_ps(quarters, quarters));
+            _mm_cvtss_f32(_mm_max_ss(halves, _mm_movehdup_ps(halves)))
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! AVX-512: 16 lanes, 32 registers. Intel servers from Skylake (2017), AMD from Zen 4 (2022) on.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that this machine has the instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    pub fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx512f")).then_some(Self(()))
+    }
+
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f")]
+        fn compiled_for_avx512<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe { compiled_for_avx512(self, kernel) }
+    }
+}
+
+impl Simd for Avx512 {
+    type Vector = __m512;
+
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_at(self, from: *const f32) -> Self::Vector {
+        // SAFETY: the caller's, and `self`.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_at(self, x: Self::Vector, to: *mut f32) {
+        // SAFETY: the caller's, and `self`.
+        unsafe { _mm512_storeu_ps(to, x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(self, x: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT }>(x) }
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe { _mm512_scalef_ps(x, n) }
+    }
+
+    #[inline(always)]
+    fn zero_where_below(self, x: Self::Vector, control: Self::Vector, bound: f32) -> Self::Vector {
+        // SAFETY: `self` proves that the machine has the instruction.
+        unsafe {
+            _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(control, _mm512_set1_ps(bound)), _mm512_setzero_ps())
+        }
+    }
+
+    #[inline(always)]
+    fn sum_of_lanes(self, x: Self::Vector) -> f32 {
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe { _mm512_reduce_add_ps(x) }
+    }
+
+    #[inline(always)]
+    fn max_of_lanes(self, x: Self::Vector) -> f32 {
+        // SAFETY: `self` proves that the machine has the instructions.
+        unsafe { _mm512_reduce_max_ps(x) }
+    }
+}

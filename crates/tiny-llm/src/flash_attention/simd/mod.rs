@@ -1,0 +1,100 @@
+//! Vectors of f32, and the instruction sets that have them.
+//!
+//! A kernel is written once, with the operations of [`Simd`], and compiled once for each [`Variant`]; which of these
+//! the machine can run is found out at run time. For that to work, everything between [`Kernel::run`] and an operation
+//! must be inlined (`#[inline(always)]`): a function that stays by itself is compiled for the oldest machine, and each
+//! operation in it becomes a call. The answer is right in any case.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod exp;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+mod products;
+mod variant;
+
+pub use exp::exp;
+pub use products::{BLOCK_ROWS, Matrix, MatrixMut, Size, add_product, dot_products, product};
+pub use variant::{Variant, available_variants};
+
+/// Operations on vectors of f32.
+///
+/// A value of a type that implements this is the proof that the machine has the instructions, and so the operations are
+/// safe to call.
+pub trait Simd: Copy {
+    /// `LANES` numbers.
+    type Vector: Copy;
+
+    /// How many numbers a vector holds.
+    const LANES: usize;
+
+    /// The same number in all lanes.
+    fn splat(self, x: f32) -> Self::Vector;
+
+    /// # Safety
+    /// `LANES` numbers can be read at `from`, which need not be aligned to a vector.
+    unsafe fn load_at(self, from: *const f32) -> Self::Vector;
+
+    /// # Safety
+    /// `LANES` numbers can be written at `to`, which need not be aligned to a vector.
+    unsafe fn store_at(self, x: Self::Vector, to: *mut f32);
+
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    fn sub(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    fn mul(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// `a * b + c`, rounded once if the machine can do that.
+    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+
+    /// The larger of each two lanes. If one is NaN, either may be the result.
+    fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// The nearest integers, for numbers up to 2²².
+    fn round(self, x: Self::Vector) -> Self::Vector;
+
+    /// `x * 2ⁿ`, for integers n from -126 to 127. NaN in `x` stays NaN.
+    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector;
+
+    /// `x`, with 0 in the lanes where `control < bound`.
+    fn zero_where_below(self, x: Self::Vector, control: Self::Vector, bound: f32) -> Self::Vector;
+
+    fn sum_of_lanes(self, x: Self::Vector) -> f32;
+
+    /// The largest lane. If there is NaN, any lane may be the result.
+    fn max_of_lanes(self, x: Self::Vector) -> f32;
+
+    /// The first `LANES` numbers of a slice.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::Vector {
+        let from = &from[..Self::LANES];
+        // SAFETY: the slice has LANES numbers.
+        unsafe { self.load_at(from.as_ptr()) }
+    }
+
+    /// Writes the first `LANES` numbers of a slice.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    fn store(self, x: Self::Vector, to: &mut [f32]) {
+        let to = &mut to[..Self::LANES];
+        // SAFETY: the slice has LANES numbers.
+        unsafe { self.store_at(x, to.as_mut_ptr()) }
+    }
+}
+
+/// A computation that is compiled for each instruction set.
+pub trait Kernel {
+    type Output;
+
+    /// To be marked `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}

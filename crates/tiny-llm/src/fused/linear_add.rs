@@ -1,0 +1,99 @@
+//! A projection whose result is added to the residual stream, in one operation.
+
+use half::{bf16, f16};
+use mlx_custom::{CpuOperation, Layout, OperationError, Strided, Tensor, TensorMut, TensorType, apply_n};
+use mlx_rs::{Array, Dtype};
+
+use crate::Result;
+use crate::quantized::QuantizedMatrix;
+use crate::quantized::kernel::best_kernel;
+use crate::quantized::matrix::{Format, view_of};
+use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
+
+/// `residual + x Wᵀ`: `[B, L, O]`, in the residual's dtype, which is `x`'s too.
+///
+/// `x` is `[B, L, I]`, or `[B, H, L, D]` with `I = H D`: then the heads of a token are taken one after the other, as
+/// `swap_axes` and `reshape` would put them, without a copy.
+///
+/// # Errors
+/// [`Error::Mlx`](crate::Error::Mlx) when the shapes do not fit.
+pub fn linear_add(x: &Array, residual: &Array, matrix: &QuantizedMatrix) -> Result<Array> {
+    let [packed, scales, biases] = matrix.arrays();
+    let [output] = apply_n(LinearAdd { format: matrix.format() }, &[x, residual, packed, scales, biases])?;
+    Ok(output)
+}
+
+/// Inputs: x, residual `[B, L, O]`, packed, scales, biases.
+struct LinearAdd {
+    format: Format,
+}
+
+impl CpuOperation for LinearAdd {
+    fn name(&self) -> &'static str {
+        "linear_add"
+    }
+
+    fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
+        let [x, residual, packed, scales, _] = inputs else {
+            return Err("takes x, a residual and a matrix".into());
+        };
+        let features = scales.shape[1] * self.format.group_size;
+        let fits = match (x.shape.as_slice(), residual.shape.as_slice()) {
+            (&[batch, heads, len, dim], &[b, l, o]) => {
+                (b, l, o) == (batch, len, packed.shape[0]) && heads * dim == features
+            }
+            (&[batch, len, dim], &[b, l, o]) => (b, l, o) == (batch, len, packed.shape[0]) && dim == features,
+            _ => false,
+        };
+        if !fits || x.dtype != residual.dtype {
+            return Err(format!(
+                "x {:?} {:?} and residual {:?} {:?} do not fit a matrix [{}, {features}]",
+                x.dtype, x.shape, residual.dtype, residual.shape, packed.shape[0]
+            )
+            .into());
+        }
+        Ok(vec![residual.clone()])
+    }
+
+    fn layout(&self, input: usize) -> Layout {
+        if input == 0 { Layout::Strided } else { Layout::Contiguous }
+    }
+
+    fn reuses(&self) -> &[(usize, usize)] {
+        &[(1, 0)]
+    }
+
+    fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
+        match inputs[0].dtype() {
+            Dtype::Float32 => self.run_in::<f32>(inputs, &mut outputs[0]),
+            Dtype::Float16 => self.run_in::<f16>(inputs, &mut outputs[0]),
+            Dtype::Bfloat16 => self.run_in::<bf16>(inputs, &mut outputs[0]),
+            other => Err(format!("x is {other:?}, not a float type").into()),
+        }
+    }
+}
+
+impl LinearAdd {
+    fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
+        let x = inputs[0].strided::<T>()?;
+        let matrix = view_of(&inputs[2..5], self.format)?;
+        let holds_residual = output.holds_input();
+        let out = output.as_mut_slice::<T>()?;
+        if !holds_residual {
+            out.copy_from_slice(inputs[1].as_slice::<T>()?);
+        }
+        // As [B, heads, L, dim]; three axes are one head.
+        let (heads, len, dim) = match *inputs[0].shape() {
+            [_, heads, len, dim] => (heads, len, dim),
+            [_, len, dim] => (1, len, dim),
+            _ => return Err("x has neither three nor four axes".into()),
+        };
+        let has_heads = inputs[0].shape().len() == 4;
+        // [task 2.2.10] linear_add
+        todo!("week 2 day 2 task 10: linear_add - see book/src/week2/day2.md")
+        // [end]
+    }
+}
+
+// [task 2.2.10 helpers] one row of a strided tensor
+// [end]

@@ -1,0 +1,182 @@
+//! RMSNorm, the query, key and value projections, and the rotary embedding, in one operation.
+
+use half::{bf16, f16};
+use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n, parallel_for};
+use mlx_rs::{Array, Dtype};
+
+use crate::fused::rms_norm::rms_norm_row;
+use crate::quantized::QuantizedMatrix;
+use crate::quantized::kernel::best_kernel;
+use crate::quantized::matmul::is_float;
+use crate::quantized::matrix::{Format, floats, view_of};
+use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
+use crate::{Error, Offset, Result, RotaryEmbedding};
+
+/// The projections of one attention layer.
+#[derive(Debug, Clone)]
+pub struct QkvWeights {
+    /// Query `[H_q * D, E]`, key and value `[H_kv * D, E]`, with the same group size and bits.
+    pub matrices: [QuantizedMatrix; 3],
+    /// `[H_q * D]`, `[H_kv * D]`, `[H_kv * D]`
+    pub biases: Option<[Array; 3]>,
+    /// H_q
+    pub num_heads: usize,
+    /// H_kv
+    pub num_kv_heads: usize,
+    /// D
+    pub head_dim: usize,
+}
+
+/// Rotated queries `[B, H_q, L, D]`, rotated keys and values (both `[B, H_kv, L, D]`) of `rms_norm(x)`.
+///
+/// - `x`: `[B, L, E]`
+/// - `norm_weight`: `[E]`, f32
+/// - `offset`: the position of the first token of each row
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when a position is outside `rope`'s table or `rope` rotates adjacent pairs;
+/// [`Error::Mlx`] when shapes or formats do not fit.
+pub fn norm_qkv_rope(
+    x: &Array,
+    norm_weight: &Array,
+    eps: f32,
+    weights: &QkvWeights,
+    rope: &RotaryEmbedding,
+    offset: Offset<'_>,
+) -> Result<[Array; 3]> {
+    let &[batch, len, _] = x.shape() else {
+        return Err(Error::invalid("norm_qkv_rope", format!("x has shape {:?}, not [B, L, E]", x.shape())));
+    };
+    if rope.is_traditional() {
+        return Err(Error::invalid("norm_qkv_rope", "rotates halves of a head, and this table is for adjacent pairs"));
+    }
+    let starts = start_positions(rope, offset, batch, len)?;
+    let operation = NormQkvRope {
+        eps,
+        format: weights.matrices[0].format(),
+        num_heads: weights.num_heads,
+        num_kv_heads: weights.num_kv_heads,
+        head_dim: weights.head_dim,
+        starts,
+    };
+    let mut inputs = vec![x, norm_weight, rope.cos(), rope.sin()];
+    if weights.matrices.iter().any(|matrix| matrix.format() != operation.format) {
+        return Err(Error::invalid("norm_qkv_rope", "query, key and value weights have different formats"));
+    }
+    inputs.extend(weights.matrices.iter().flat_map(QuantizedMatrix::arrays));
+    inputs.extend(weights.biases.iter().flatten());
+    Ok(apply_n(operation, &inputs)?)
+}
+
+/// The position of the first token of each row, `[B]`.
+fn start_positions(rope: &RotaryEmbedding, offset: Offset<'_>, batch: i32, len: i32) -> Result<Vec<usize>> {
+    let starts = match offset {
+        Offset::Same(start) => vec![start; batch as usize],
+        Offset::PerRow(starts) => starts.to_vec(),
+    };
+    if starts.len() != batch as usize {
+        let message = format!("{} offsets for a batch of {batch} rows", starts.len());
+        return Err(Error::invalid("norm_qkv_rope", message));
+    }
+    let last = i64::from(rope.max_positions()) - i64::from(len);
+    let outside = starts.iter().find(|&&start| start < 0 || i64::from(start) > last);
+    match outside {
+        None => Ok(starts.into_iter().map(|start| start as usize).collect()),
+        Some(start) => {
+            let (end, positions) = (i64::from(*start) + i64::from(len), rope.max_positions());
+            let message = format!("positions {start} to {end} are outside the table of {positions} positions");
+            Err(Error::invalid("norm_qkv_rope", message))
+        }
+    }
+}
+
+/// Inputs: x, norm weight, cos, sin, three matrices of three parts each, and perhaps three biases.
+struct NormQkvRope {
+    eps: f32,
+    format: Format,
+    num_heads: usize,
+    num_kv_heads: usize,
+    head_dim: usize,
+    /// The position of the first token of each row, `[B]`.
+    starts: Vec<usize>,
+}
+
+const FIRST_MATRIX: usize = 4;
+const FIRST_BIAS: usize = FIRST_MATRIX + 9;
+
+impl NormQkvRope {
+    /// Heads of query, key, value.
+    fn heads(&self) -> [usize; 3] {
+        [self.num_heads, self.num_kv_heads, self.num_kv_heads]
+    }
+}
+
+impl CpuOperation for NormQkvRope {
+    fn name(&self) -> &'static str {
+        "norm_qkv_rope"
+    }
+
+    fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
+        if inputs.len() != FIRST_BIAS && inputs.len() != FIRST_BIAS + 3 {
+            return Err("takes x, a norm's weight, two tables, three matrices and perhaps three biases".into());
+        }
+        let (x, norm) = (&inputs[0], &inputs[1]);
+        let &[batch, len, features] = x.shape.as_slice() else { return Err("x is not [B, L, E]".into()) };
+        if !is_float(x.dtype) || norm.shape != [features] || norm.dtype != Dtype::Float32 {
+            return Err(format!(
+                "x is {:?} of {:?}, the norm's weight {:?} of {:?}",
+                x.dtype, x.shape, norm.dtype, norm.shape
+            )
+            .into());
+        }
+        for (i, heads) in self.heads().into_iter().enumerate() {
+            let (packed, scales) = (&inputs[FIRST_MATRIX + 3 * i].shape, &inputs[FIRST_MATRIX + 3 * i + 1].shape);
+            if packed[0] != heads * self.head_dim || scales[1] * self.format.group_size != features {
+                return Err(format!(
+                    "matrix {i} is [{}, {}], not [{}, {features}]",
+                    packed[0],
+                    scales[1] * self.format.group_size,
+                    heads * self.head_dim
+                )
+                .into());
+            }
+            if let Some(bias) = inputs.get(FIRST_BIAS + i)
+                && (bias.shape != [heads * self.head_dim] || !is_float(bias.dtype))
+            {
+                return Err(format!("bias {i} is {:?} of {:?}", bias.dtype, bias.shape).into());
+            }
+        }
+        Ok(self
+            .heads()
+            .map(|heads| TensorType { shape: vec![batch, heads, len, self.head_dim], dtype: x.dtype })
+            .into())
+    }
+
+    fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
+        match inputs[0].dtype() {
+            Dtype::Float32 => self.run_in::<f32>(inputs, outputs),
+            Dtype::Float16 => self.run_in::<f16>(inputs, outputs),
+            _ => self.run_in::<bf16>(inputs, outputs),
+        }
+    }
+}
+
+impl NormQkvRope {
+    fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
+        let x = inputs[0].as_slice::<T>()?;
+        let norm_weight = inputs[1].as_slice::<f32>()?;
+        let matrix = |i: usize| view_of(&inputs[FIRST_MATRIX + 3 * i..][..3], self.format);
+        let matrices = [matrix(0)?, matrix(1)?, matrix(2)?];
+        let bias = |i: usize| inputs.get(FIRST_BIAS + i).map(floats).transpose();
+        let biases = [bias(0)?, bias(1)?, bias(2)?];
+        let len = inputs[0].shape()[1];
+        let [q, k, v] = outputs else { return Err("there are three outputs".into()) };
+        let outs = [q.as_mut_slice::<T>()?, k.as_mut_slice::<T>()?, v.as_mut_slice::<T>()?];
+        // [task 2.2.10] norm_qkv_rope
+        todo!("week 2 day 2 task 10: norm_qkv_rope - see book/src/week2/day2.md")
+        // [end]
+    }
+}
+
+// [task 2.2.10 helpers] rotating a head
+// [end]

@@ -1,0 +1,105 @@
+//! Activations as 16-bit integers, so that the inner loops are integer arithmetic.
+//!
+//! Integer products are exact and an AVX2 core multiplies twice as many 16-bit integers per cycle as f32 numbers. The
+//! price is one rounding: within a group the step is `max |x| / 32767`, so an activation moves by at most
+//! 1/65534 of the largest one in its group. bf16, in which GPUs hold activations, rounds 128 times as coarsely; the
+//! 8-bit activations that other engines use on CPUs, 258 times.
+
+use crate::quantized::view::MatrixView;
+
+/// Lanes of 16 bits in one chunk: a chunk is eight words of packed weights, 32 bytes, one AVX2 register.
+pub const LANES: usize = 16;
+
+/// The rows of `x` (`[M, I]`) as 16-bit integers with one scale per group: `x ≈ scale * integer`.
+///
+/// # Order
+/// Seen as sixteen 16-bit lanes, a chunk of packed weights holds weight `planes * j + i` in lane `j` at bit
+/// `bits * i`, where `planes = 16 / bits`. So one shift and one mask free the integers of every `planes`-th weight.
+/// The activations lie in that order: `[M, chunk, plane i, lane j]`. Rows are filled with zeros up to a whole chunk.
+#[derive(Debug, Clone, Default)]
+pub struct Activations {
+    /// M
+    pub tokens: usize,
+    /// 32, 64 or 128, as the weights have it.
+    pub group_size: usize,
+    /// 4 or 8, as the weights have it.
+    pub bits: usize,
+    /// Groups in a row.
+    pub groups: usize,
+    /// Chunks in a row.
+    pub chunks: usize,
+    /// `[M, chunks, planes, LANES]`
+    pub integers: Vec<i16>,
+    /// `[M, groups]`
+    pub scales: Vec<f32>,
+    /// `[M, groups]`: `scale` times the sum of the group's integers, which is what a weight's bias multiplies.
+    pub sums: Vec<f32>,
+}
+
+impl Activations {
+    /// Room for `tokens` rows that will be multiplied by `matrix`.
+    pub fn for_matrix(matrix: &MatrixView<'_>, tokens: usize) -> Self {
+        let chunk = LANES * 16 / matrix.bits;
+        let chunks = matrix.inputs.div_ceil(chunk);
+        Self {
+            tokens,
+            group_size: matrix.group_size,
+            bits: matrix.bits,
+            groups: matrix.groups(),
+            chunks,
+            integers: vec![0; tokens * chunks * chunk],
+            scales: vec![0.0; tokens * matrix.groups()],
+            sums: vec![0.0; tokens * matrix.groups()],
+        }
+    }
+
+    /// Weights in a chunk: 64 of 4 bits, 32 of 8 bits.
+    pub fn chunk(&self) -> usize {
+        LANES * self.planes()
+    }
+
+    /// Weights in a 16-bit lane.
+    pub fn planes(&self) -> usize {
+        16 / self.bits
+    }
+
+    /// The integers of one row.
+    pub fn row(&self, token: usize) -> &[i16] {
+        let per_row = self.chunks * self.chunk();
+        &self.integers[token * per_row..(token + 1) * per_row]
+    }
+
+    /// The scales of one row, one for each group.
+    pub fn row_scales(&self, token: usize) -> &[f32] {
+        &self.scales[token * self.groups..(token + 1) * self.groups]
+    }
+
+    /// The sums of one row, one for each group.
+    pub fn row_sums(&self, token: usize) -> &[f32] {
+        &self.sums[token * self.groups..(token + 1) * self.groups]
+    }
+}
+
+/// Rounds one row `x` (`[I]`) to 16-bit integers.
+///
+/// - `integers`: `[chunks, planes, LANES]`, already zero after the row's end
+/// - `scales`, `sums`: `[groups]`
+///
+/// A group of zeros has scale 0. A group that holds NaN or an infinity has scale and sum NaN, so that whatever is
+/// computed from it is NaN too.
+#[inline(always)] // so that it is compiled for the instruction set of its caller
+pub fn quantize_row(
+    x: &[f32],
+    group_size: usize,
+    planes: usize,
+    integers: &mut [i16],
+    scales: &mut [f32],
+    sums: &mut [f32],
+) {
+    // [task 2.2.4] quantize_row
+    todo!("week 2 day 2 task 4: quantize_row - see book/src/week2/day2.md")
+    // [end]
+}
+
+// [task 2.2.4 helpers] rounding a row
+// [end]

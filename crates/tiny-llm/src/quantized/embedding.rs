@@ -1,0 +1,91 @@
+//! The embedding with quantized vectors, which is also the output head of a tied model.
+
+use half::{bf16, f16};
+use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
+use mlx_rs::{Array, Dtype};
+
+use crate::Result;
+use crate::quantized::matrix::{Format, view_of};
+use crate::quantized::tiles::Float;
+use crate::quantized::{QuantizedMatrix, quantized_matmul};
+
+/// One vector per token of the vocabulary, quantized.
+#[derive(Debug, Clone)]
+pub struct QuantizedEmbedding {
+    /// `[V, E]`
+    pub weight: QuantizedMatrix,
+    /// Of the vectors that [`QuantizedEmbedding::forward`] returns.
+    dtype: Dtype,
+}
+
+impl QuantizedEmbedding {
+    /// `weight` is `[V, E]`; looked-up vectors have `dtype`.
+    pub fn new(weight: QuantizedMatrix, dtype: Dtype) -> Self {
+        Self { weight, dtype }
+    }
+
+    /// Looks up `token_ids` (`[..]`, an integer dtype): `[.., E]`. Only these rows are dequantized.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`](crate::Error::Mlx) when the ids are not integers; an id beyond the vocabulary is an error when the array is evaluated.
+    pub fn forward(&self, token_ids: &Array) -> Result<Array> {
+        // [task 2.2.9] QuantizedEmbedding::forward
+        todo!("week 2 day 2 task 9: QuantizedEmbedding::forward - see book/src/week2/day2.md")
+        // [end]
+    }
+
+    /// Scores every token of the vocabulary by its vector's product with `x`: `[.., E]` to `[.., V]`.
+    ///
+    /// # Errors
+    /// As [`quantized_matmul`].
+    pub fn as_linear(&self, x: &Array) -> Result<Array> {
+        // [task 2.2.9] QuantizedEmbedding::as_linear
+        todo!("week 2 day 2 task 9: QuantizedEmbedding::as_linear - see book/src/week2/day2.md")
+        // [end]
+    }
+}
+
+/// Inputs: token ids `[..]`, packed, scales, biases.
+struct LookUp {
+    format: Format,
+    dtype: Dtype,
+}
+
+impl CpuOperation for LookUp {
+    fn name(&self) -> &'static str {
+        "quantized_embedding"
+    }
+
+    fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
+        let [token_ids, _, scales, _] = inputs else { return Err("takes token ids and a matrix".into()) };
+        let mut shape = token_ids.shape.clone();
+        shape.push(scales.shape[1] * self.format.group_size);
+        Ok(vec![TensorType { shape, dtype: self.dtype }])
+    }
+
+    fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
+        match self.dtype {
+            Dtype::Float32 => self.run_in::<f32>(inputs, &mut outputs[0]),
+            Dtype::Float16 => self.run_in::<f16>(inputs, &mut outputs[0]),
+            _ => self.run_in::<bf16>(inputs, &mut outputs[0]),
+        }
+    }
+}
+
+impl LookUp {
+    fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
+        let token_ids = inputs[0].as_slice::<u32>()?;
+        let matrix = view_of(&inputs[1..], self.format)?;
+        let vectors = output.as_mut_slice::<T>()?.chunks_exact_mut(matrix.inputs);
+        for (&token_id, vector) in token_ids.iter().zip(vectors) {
+            let row = token_id as usize;
+            if row >= matrix.outputs {
+                return Err(format!("token {row} is not in the vocabulary of {} tokens", matrix.outputs).into());
+            }
+            // [task 2.2.9] look up one vector
+            todo!("week 2 day 2 task 9: look up one vector - see book/src/week2/day2.md")
+            // [end]
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Few tokens: every weight is read once per token, straight from its packed form. Memory is the limit.
+
+use std::arch::x86_64::*;
+
+use super::Job;
+use super::stored::Stored;
+use crate::quantized::activations::LANES;
+
+/// Rows that go through the loop together: they share the loads of the activations.
+const ROWS: usize = 4;
+
+/// How far ahead of the loop weights are asked for. A page's end stops the processor's own prefetcher.
+const PREFETCH_BYTES: usize = 2048;
+
+/// What is the same for all rows.
+struct Row<'a> {
+    groups: usize,
+    /// `[chunks, P, LANES]`
+    integers: &'a [i16],
+    /// `[groups]`
+    scales: &'a [f32],
+    /// `[groups]`
+    sums: &'a [f32],
+    /// The sums of the last eight groups, zero for those that a whole block of eight has already covered.
+    last_sums: [f32; 8],
+    /// Words between a block of rows and the one that is asked for ahead of time: whole blocks.
+    ahead: usize,
+    /// For groups of a chunk or more: how many chunks share a scale, as a shift.
+    chunks_per_group: u32,
+}
+
+/// - `P`: planes, weights in a 16-bit lane
+/// - `HALF`: a group is half a chunk
+///
+/// # Safety
+/// As [`Job::run`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
+    job: &Job<'_>,
+    scales: &[S],
+    biases: &[S],
+    tile: &mut [f32],
+) {
+    let (n_rows, groups) = (job.rows.len(), job.matrix.groups());
+    let block = ROWS * job.matrix.words_per_row();
+    // One place more than there are groups: the half chunk at a row's end has a second half, whose scale is 0.
+    let mut products = vec![0.0; ROWS * (groups + 1)];
+    for (token, out) in job.tokens.clone().zip(tile.chunks_exact_mut(n_rows)) {
+        let sums = job.x.row_sums(token);
+        let mut last_sums = [0.0; 8];
+        if groups >= 8 {
+            let uncovered = groups % 8;
+            last_sums[8 - uncovered..].copy_from_slice(&sums[groups - uncovered..]);
+        }
+        let row = Row {
+            groups,
+            integers: job.x.row(token),
+            scales: job.x.row_scales(token),
+            sums,
+            last_sums,
+            ahead: block * (PREFETCH_BYTES / 4).div_ceil(block),
+            chunks_per_group: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
+        };
+        let mut row_idx = job.rows.start;
+        for out in out.chunks_mut(ROWS) {
+            // SAFETY: the rows `row_idx..row_idx + out.len()` exist.
+            unsafe {
+                match <&mut [f32; ROWS]>::try_from(&mut *out) {
+                    Ok(out) => *out = dot_rows::<S, P, HALF, ROWS>(job, &row, scales, biases, row_idx, &mut products),
+                    Err(_) => {
+                        for (r, out) in out.iter_mut().enumerate() {
+                            [*out] = dot_rows::<S, P, HALF, 1>(job, &row, scales, biases, row_idx + r, &mut products);
+                        }
+                    }
+                }
+            }
+            row_idx += out.len();
+        }
+    }
+}
+
+/// The dot products of `R` rows from `first` on with one row of activations.
+///
+/// # Safety
+/// As [`Job::run`], and the rows exist.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
+    job: &Job<'_>,
+    x: &Row<'_>,
+    scales: &[S],
+    biases: &[S],
+    first: usize,
+    products: &mut [f32],
+) -> [f32; R] {
+    // [task 2.2.6] AVX2: dot products of a block of rows
+    todo!("week 2 day 2 task 6: AVX2: dot products of a block of rows - see book/src/week2/day2.md")
+    // [end]
+}
+
+// [task 2.2.6 helpers] AVX2: scales, chunks and sums
+// [end]

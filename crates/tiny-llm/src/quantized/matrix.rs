@@ -1,0 +1,127 @@
+//! A quantized weight matrix as MLX arrays.
+
+use checkpoint::QuantizedTensor;
+use mlx_custom::{OperationError, Tensor};
+use mlx_rs::{Array, Dtype};
+
+use crate::quantized::view::{Floats, MatrixView};
+use crate::{Error, Result};
+
+/// A weight matrix `[O, I]` of 4- or 8-bit integers in MLX's affine format: `weight = scale * integer + bias`, where each
+/// group of `group_size` neighbours in a row has one scale and one bias.
+#[derive(Debug, Clone)]
+pub struct QuantizedMatrix {
+    /// `[O, I * bits / 32]` u32: the integers of a row one after the other, the first in the lowest bits of a word.
+    pub packed: Array,
+    /// `[O, I / group_size]`
+    pub scales: Array,
+    /// `[O, I / group_size]`, in the scales' dtype.
+    pub biases: Array,
+    /// 32, 64 or 128.
+    pub group_size: usize,
+    /// 4 or 8.
+    pub bits: usize,
+}
+
+impl QuantizedMatrix {
+    /// The parts of a matrix, as the fields describe them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when shapes, dtypes, group size or bits do not go together.
+    pub fn new(packed: Array, scales: Array, biases: Array, group_size: usize, bits: usize) -> Result<Self> {
+        let refuse = |message: String| Err(Error::invalid("QuantizedMatrix::new", message));
+        if !matches!(bits, 4 | 8) || !matches!(group_size, 32 | 64 | 128) {
+            return refuse(format!(
+                "{bits} bits in groups of {group_size}: there are 4 and 8 bits, and groups of 32, 64, 128"
+            ));
+        }
+        let is_float = matches!(scales.dtype(), Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16);
+        if packed.dtype() != Dtype::Uint32 || !is_float || biases.dtype() != scales.dtype() {
+            let (packed, scales, biases) = (packed.dtype(), scales.dtype(), biases.dtype());
+            return refuse(format!(
+                "packed {packed:?}, scales {scales:?}, biases {biases:?}: these are u32 and one float type"
+            ));
+        }
+        let fits = match (packed.shape(), scales.shape()) {
+            (&[rows, words], &[scale_rows, groups]) => {
+                rows == scale_rows && groups > 0 && words as usize * 32 == groups as usize * group_size * bits
+            }
+            _ => false,
+        };
+        if !fits || biases.shape() != scales.shape() {
+            return refuse(format!(
+                "packed {:?}, scales {:?} and biases {:?} are no matrix of {bits} bits in groups of {group_size}",
+                packed.shape(),
+                scales.shape(),
+                biases.shape()
+            ));
+        }
+        Ok(Self { packed, scales, biases, group_size, bits })
+    }
+
+    /// O
+    pub fn outputs(&self) -> usize {
+        self.packed.dim(0) as usize
+    }
+
+    /// I
+    pub fn inputs(&self) -> usize {
+        self.scales.dim(1) as usize * self.group_size
+    }
+
+    /// The arrays that an operation takes as inputs, in the order that [`view_of`] reads.
+    pub fn arrays(&self) -> [&Array; 3] {
+        [&self.packed, &self.scales, &self.biases]
+    }
+
+    /// What [`view_of`] has to know besides the arrays.
+    pub fn format(&self) -> Format {
+        Format { group_size: self.group_size, bits: self.bits }
+    }
+}
+
+impl TryFrom<QuantizedTensor> for QuantizedMatrix {
+    type Error = Error;
+
+    fn try_from(tensor: QuantizedTensor) -> Result<Self> {
+        Self::new(tensor.packed, tensor.scales, tensor.biases, tensor.group_size, tensor.bits)
+    }
+}
+
+/// How the integers of a matrix are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    pub group_size: usize,
+    pub bits: usize,
+}
+
+/// A running operation's view of the three inputs that [`QuantizedMatrix::arrays`] put there.
+///
+/// # Errors
+/// When they are no matrix of this format.
+pub fn view_of<'a>(inputs: &[Tensor<'a>], format: Format) -> Result<MatrixView<'a>, OperationError> {
+    let [packed, scales, biases] = inputs else { return Err("a matrix is three inputs".into()) };
+    let view = MatrixView {
+        outputs: packed.shape()[0],
+        inputs: scales.shape()[1] * format.group_size,
+        group_size: format.group_size,
+        bits: format.bits,
+        words: packed.as_slice()?,
+        scales: floats(scales)?,
+        biases: floats(biases)?,
+    };
+    view.check()?;
+    Ok(view)
+}
+
+/// A floating-point tensor as a slice.
+///
+/// # Errors
+/// When it holds integers.
+pub fn floats<'a>(tensor: &Tensor<'a>) -> Result<Floats<'a>, OperationError> {
+    Ok(match tensor.dtype() {
+        Dtype::Float32 => Floats::F32(tensor.as_slice()?),
+        Dtype::Float16 => Floats::F16(tensor.as_slice()?),
+        _ => Floats::Bf16(tensor.as_slice()?),
+    })
+}

@@ -1,0 +1,167 @@
+//! Loading the model from day 2.2 on: matrices that the checkpoint stores quantized stay so.
+
+use checkpoint::Checkpoint;
+use mlx_rs::{Array, Dtype};
+
+use crate::fused::{FusedBlock, QkvWeights};
+use crate::quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix};
+use crate::qwen2::{Layer, TokenEmbedding};
+use crate::{
+    AttentionBackend, Embedding, Linear, Projection, Qwen2Attention, Qwen2Model, Result, RmsNorm, RotaryEmbedding,
+    Stage, SwiGluMlp, TransformerBlock,
+};
+
+/// The model at `stage`, which is [`Stage::Quantized`] or a later one.
+///
+/// A matrix that the checkpoint doesn't have in quantized form is dense, of `dtype`; a layer with such a matrix is
+/// not fused. `dtype` is that of the activations in any case.
+///
+/// # Errors
+/// As [`Qwen2Model::load`].
+pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2Model> {
+    let config = checkpoint.config();
+    let weights = Weights { checkpoint, dtype, stage };
+    let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+    let rope =
+        RotaryEmbedding::new(config.head_dim as i32, config.max_position_embeddings as i32, config.rope_theta, false)?;
+    Ok(Qwen2Model {
+        embed_tokens: weights.embedding("model.embed_tokens.weight", [vocab, hidden])?,
+        layers: (0..config.num_hidden_layers).map(|layer_idx| weights.layer(layer_idx)).collect::<Result<Vec<_>>>()?,
+        norm: weights.norm("model.norm.weight")?,
+        lm_head: match config.tie_word_embeddings {
+            true => None,
+            false => Some(weights.projection("lm_head.weight", [vocab, hidden], None)?),
+        },
+        rope,
+        stage,
+    })
+}
+
+/// What loading a part needs to know.
+struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    dtype: Dtype,
+    stage: Stage,
+}
+
+impl Weights<'_> {
+    fn layer(&self, layer_idx: usize) -> Result<Layer> {
+        if self.stage >= Stage::Fused
+            && let Some(block) = self.fused_block(layer_idx)?
+        {
+            return Ok(block.into());
+        }
+        self.block(layer_idx).map(Layer::from)
+    }
+
+    fn attention(&self) -> AttentionBackend {
+        if self.stage >= Stage::Flash { AttentionBackend::Flash } else { AttentionBackend::Plain }
+    }
+
+    /// A matrix in its quantized form, or `None` if the checkpoint doesn't have it so.
+    fn matrix(&self, name: &str) -> Result<Option<QuantizedMatrix>> {
+        self.checkpoint.quantized(name)?.map(QuantizedMatrix::try_from).transpose()
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<Array> {
+        Ok(self.checkpoint.tensor(name, shape, Some(dtype))?)
+    }
+
+    /// The bias of q, k or v, unless the model has none.
+    fn bias(&self, name: &str, outputs: usize) -> Result<Option<Array>> {
+        let config = self.checkpoint.config();
+        config.attention_bias.then(|| self.tensor(name, &[outputs], self.dtype)).transpose()
+    }
+
+    fn norm(&self, name: &str) -> Result<RmsNorm> {
+        let config = self.checkpoint.config();
+        Ok(RmsNorm::new(self.tensor(name, &[config.hidden_size], self.dtype)?, config.rms_norm_eps))
+    }
+
+    fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
+        // [task 2.2.9] load an embedding
+        todo!("week 2 day 2 task 9: load an embedding - see book/src/week2/day2.md")
+        // [end]
+    }
+
+    fn projection(&self, name: &str, shape: [usize; 2], bias: Option<Array>) -> Result<Projection> {
+        // [task 2.2.9] load a projection
+        todo!("week 2 day 2 task 9: load a projection - see book/src/week2/day2.md")
+        // [end]
+    }
+
+    /// A plain block, each of whose projections is quantized if the checkpoint has it so.
+    fn block(&self, layer_idx: usize) -> Result<TransformerBlock> {
+        let config = self.checkpoint.config();
+        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let (heads, kv_heads, head_dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        let prefix = format!("model.layers.{layer_idx}");
+        let biased = |name: &str, outputs: usize| {
+            let bias = self.bias(&format!("{prefix}.self_attn.{name}.bias"), outputs)?;
+            self.projection(&format!("{prefix}.self_attn.{name}.weight"), [outputs, hidden], bias)
+        };
+        let plain = |name: &str, outputs: usize, inputs: usize| {
+            self.projection(&format!("{prefix}.{name}.weight"), [outputs, inputs], None)
+        };
+        let self_attn = Qwen2Attention::new(
+            heads as i32,
+            kv_heads as i32,
+            head_dim as i32,
+            biased("q_proj", heads * head_dim)?,
+            biased("k_proj", kv_heads * head_dim)?,
+            biased("v_proj", kv_heads * head_dim)?,
+            plain("self_attn.o_proj", hidden, heads * head_dim)?,
+        )?;
+        let mlp = SwiGluMlp::new(
+            plain("mlp.gate_proj", intermediate, hidden)?,
+            plain("mlp.up_proj", intermediate, hidden)?,
+            plain("mlp.down_proj", hidden, intermediate)?,
+        );
+        Ok(TransformerBlock::new(
+            self_attn.with_backend(self.attention()),
+            mlp,
+            self.norm(&format!("{prefix}.input_layernorm.weight"))?,
+            self.norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
+        ))
+    }
+
+    /// A fused block, or `None` unless the checkpoint has all its matrices quantized, in formats that fit together.
+    fn fused_block(&self, layer_idx: usize) -> Result<Option<FusedBlock>> {
+        let config = self.checkpoint.config();
+        let prefix = format!("model.layers.{layer_idx}");
+        let matrix = |name: &str| self.matrix(&format!("{prefix}.{name}.weight"));
+        let (Some(q), Some(k), Some(v), Some(o_proj), Some(gate_proj), Some(up_proj), Some(down_proj)) = (
+            matrix("self_attn.q_proj")?,
+            matrix("self_attn.k_proj")?,
+            matrix("self_attn.v_proj")?,
+            matrix("self_attn.o_proj")?,
+            matrix("mlp.gate_proj")?,
+            matrix("mlp.up_proj")?,
+            matrix("mlp.down_proj")?,
+        ) else {
+            return Ok(None);
+        };
+        if q.format() != k.format() || k.format() != v.format() || gate_proj.format() != up_proj.format() {
+            return Ok(None);
+        }
+        let (num_heads, num_kv_heads, head_dim) =
+            (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        let bias = |name: &str, heads: usize| self.bias(&format!("{prefix}.self_attn.{name}.bias"), heads * head_dim);
+        let biases = match (bias("q_proj", num_heads)?, bias("k_proj", num_kv_heads)?, bias("v_proj", num_kv_heads)?) {
+            (Some(q), Some(k), Some(v)) => Some([q, k, v]),
+            _ => None,
+        };
+        let norm = |name: &str| self.tensor(&format!("{prefix}.{name}.weight"), &[config.hidden_size], Dtype::Float32);
+        Ok(Some(FusedBlock {
+            input_layernorm: norm("input_layernorm")?,
+            qkv: QkvWeights { matrices: [q, k, v], biases, num_heads, num_kv_heads, head_dim },
+            o_proj,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            gate_proj,
+            up_proj,
+            down_proj,
+            rms_norm_eps: config.rms_norm_eps,
+            attention: self.attention(),
+        }))
+    }
+}

@@ -1,0 +1,726 @@
+//! Day 2.2: MLX's affine format, multiplication by quantized matrices, the model that runs on them, fused operations.
+
+mod quantized_matrices;
+mod refusals;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::Range;
+use std::sync::Mutex;
+
+use grader::{Case, Fixture, Rng, Tolerance, check_close, expect_error, property, strided};
+use mlx_custom::set_num_threads;
+use mlx_rs::{Array, Dtype};
+use quantized_matrices::{
+    Format, Matrix, expect_within, f32s, formats, multiply, random_activations, rounded, rounded_to,
+};
+use refusals::expect_invalid_argument;
+use rstest::rstest;
+use tiny_llm::quantized::activations::{self, LANES};
+use tiny_llm::quantized::kernel::{Kernel, Portable, available_kernels};
+use tiny_llm::quantized::matmul::{Precision, quantized_matmul_in};
+use tiny_llm::quantized::plain::plain_matmul;
+use tiny_llm::quantized::tiles::for_each_tile;
+use tiny_llm::quantized::{dequantize, pack, quantize, quantized_matmul, unpack};
+
+const DAY: &str = "week2_day2";
+const FLOATS: [Dtype; 3] = [Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
+
+// --------------------------------------------------------------- task 1: packing and dequantizing
+
+#[rstest]
+fn task_1_pack(
+    #[values("one_word_4", "rows_4", "three_axes_4", "rows_8", "three_axes_8")] name: &str,
+    #[values(false, true)] other_memory_order: bool,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("pack/{name}"));
+    case.check(pack(&in_order(case.array("integers"), other_memory_order), bits(case)));
+}
+
+#[rstest]
+fn task_1_unpack(
+    #[values("one_word_4", "rows_4", "three_axes_4", "rows_8", "three_axes_8")] name: &str,
+    #[values(false, true)] other_memory_order: bool,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("unpack/{name}"));
+    case.check(unpack(&in_order(case.array("packed"), other_memory_order), bits(case)));
+}
+
+#[rstest]
+fn task_1_unpack_is_the_inverse_of_pack(#[values(4, 8)] bits: usize) {
+    property(8, |rng| {
+        let shape = [rng.between(1, 4), rng.between(1, 6) * 32 / bits as i32];
+        let most = (1 << bits) - 1;
+        let integers = Array::from_iter((0..shape[0] * shape[1]).map(|_| rng.between(0, most) as u32), &shape);
+        let there_and_back = pack(&integers, bits).and_then(|packed| unpack(&packed, bits));
+        check_close("unpack(pack(integers))", there_and_back, &integers, EXACT);
+    });
+}
+
+#[rstest]
+fn task_1_dequantize(
+    #[values(
+        "groups_of_32_f32",
+        "groups_of_32_f16",
+        "groups_of_64_bf16",
+        "groups_of_128_f32_from_f16",
+        "eight_bits_f32_from_bf16",
+        "eight_bits_f16_from_f32",
+        "one_group_f32"
+    )]
+    name: &str,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("dequantize/{name}"));
+    case.check(dequantize(&Matrix::of(case).in_mlx(), case.dtype()));
+}
+
+#[test]
+fn task_1_refuses_what_cannot_be_packed() {
+    let integers = |n: i32| Array::from_iter((0..n).map(|i| (i % 16) as u32), &[n]);
+    assert_eq!(must(pack(&integers(8), 4)).shape(), [1], "8 integers of 4 bits fill one word");
+    expect_invalid_argument(pack(&integers(12), 4), "12 integers of 4 bits, which are one and a half words");
+    expect_invalid_argument(pack(&integers(6), 8), "6 integers of 8 bits");
+    expect_invalid_argument(pack(&integers(32), 3), "3 bits");
+    expect_invalid_argument(pack(&integers(32), 0), "0 bits");
+    expect_invalid_argument(unpack(&integers(4), 16), "16 bits");
+    expect_invalid_argument(pack(&Array::from_slice(&[1_i32; 8], &[8]), 4), "integers of dtype int32");
+    expect_invalid_argument(unpack(&Array::from_slice(&[1.0_f32; 8], &[8]), 4), "words of dtype float32");
+    expect_invalid_argument(pack(&Array::from_slice(&[1_u32], &[]), 4), "a single integer without an axis");
+    expect_invalid_argument(unpack(&Array::from_slice(&[1_u32], &[]), 4), "a single word without an axis");
+    let matrix = Matrix::random(&mut Rng::new(0), [2, 32], Format { group_size: 32, bits: 4 }, Dtype::Float32);
+    expect_invalid_argument(dequantize(&matrix.in_mlx(), Dtype::Int32), "weights of dtype int32");
+}
+
+// -------------------------------------------------------------------------------- task 2: quantizing
+
+#[rstest]
+fn task_2_quantize(
+    #[values(
+        "groups_of_32_f32",
+        "groups_of_64_f16",
+        "groups_of_128_bf16",
+        "eight_bits_f32",
+        "eight_bits_bf16",
+        "halves_f32",
+        "special_groups_f32",
+        "special_groups_eight_bits_f32"
+    )]
+    name: &str,
+    #[values(false, true)] other_memory_order: bool,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("quantize/{name}"));
+    let weight = in_order(case.array("weight"), other_memory_order);
+    match quantize(&weight, group_size(case), bits(case)) {
+        Ok(matrix) => {
+            case.check(Ok::<_, tiny_llm::Error>(matrix.packed));
+            case.check_named("scales", Ok::<_, tiny_llm::Error>(matrix.scales));
+            case.check_named("biases", Ok::<_, tiny_llm::Error>(matrix.biases));
+        }
+        Err(error) => case.check(Err(error)),
+    }
+}
+
+/// Bit for bit what `mlx_rs::ops::quantize` gives.
+#[rstest]
+fn task_2_quantize_is_mlx_own(
+    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype,
+    #[values(0.0, 0.7, 5.0, -5.0)] shift: f32,
+) {
+    property(3, |rng| {
+        for Format { group_size, bits } in formats() {
+            let shape = [rng.between(1, 5), rng.between(1, 3) * group_size as i32];
+            let size = 10.0_f32.powi(rng.between(-4, 1));
+            let shifted = rng.array(&shape, Dtype::Float32).and_then(|weight| weight.add(Array::from_f32(shift)));
+            let weight = shifted.and_then(|weight| weight.multiply(Array::from_f32(size))?.as_dtype(dtype));
+            let weight = must(weight);
+            let expected = must(mlx_rs::ops::quantize(&weight, group_size as i32, bits as i32));
+            let what = |part: &str| format!("{part} of {shape:?}, {bits} bits, groups of {group_size}");
+            let matrix = must(quantize(&weight, group_size, bits));
+            assert_eq!((matrix.group_size, matrix.bits), (group_size, bits));
+            for (part, got, expected) in [
+                ("words", matrix.packed, expected.0),
+                ("scales", matrix.scales, expected.1),
+                ("biases", matrix.biases, expected.2),
+            ] {
+                check_close(&what(part), Ok::<_, tiny_llm::Error>(got), &expected, EXACT);
+            }
+        }
+    });
+}
+
+/// Rounding moves a weight by half a step; stretching the step so that zero is an integer costs at most another half.
+#[rstest]
+fn task_2_no_weight_moves_by_more_than_a_step(#[values(4, 8)] bits: usize) {
+    property(8, |rng| {
+        let weight = must(rng.array(&[3, 128], Dtype::Float32));
+        let matrix = must(quantize(&weight, 32, bits));
+        let (back, steps) = (f32s(&must(dequantize(&matrix, Dtype::Float32))), f32s(&matrix.scales));
+        for (at, (before, after)) in f32s(&weight).into_iter().zip(back).enumerate() {
+            let step = steps[at / 32].abs();
+            assert!(
+                (before - after).abs() <= 1.001 * step,
+                "weight {at} went from {before} to {after}, a step is {step}"
+            );
+        }
+    });
+}
+
+#[test]
+fn task_2_refuses_what_cannot_be_quantized() {
+    let weight = |shape: &[i32]| must(Rng::new(1).array(shape, Dtype::Float32));
+    assert_eq!(must(quantize(&weight(&[2, 64]), 32, 4)).scales.shape(), [2, 2], "two groups in each of two rows");
+    expect_invalid_argument(quantize(&weight(&[2, 48]), 32, 4), "48 columns in groups of 32");
+    expect_invalid_argument(quantize(&weight(&[2, 0]), 32, 4), "no columns");
+    expect_invalid_argument(quantize(&weight(&[64]), 32, 4), "a vector");
+    expect_invalid_argument(quantize(&weight(&[2, 2, 64]), 32, 4), "three axes");
+    expect_invalid_argument(quantize(&weight(&[2, 64]), 16, 4), "groups of 16");
+    expect_invalid_argument(quantize(&weight(&[2, 64]), 0, 4), "groups of 0");
+    expect_invalid_argument(quantize(&weight(&[2, 64]), 64, 3), "3 bits");
+    expect_invalid_argument(quantize(&Array::from_slice(&[1_i32; 64], &[1, 64]), 64, 4), "weights of dtype int32");
+}
+
+// ------------------------------------------------------------------- task 3: the product in plain loops
+
+#[rstest]
+fn task_3_plain(
+    #[values(
+        "one_token",
+        "groups_of_32",
+        "groups_of_64",
+        "groups_of_128",
+        "eight_bits",
+        "eight_bits_groups_of_64",
+        "one_output"
+    )]
+    name: &str,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("plain/{name}"));
+    let (matrix, x) = (Matrix::of(case), f32s(&case.array("x")));
+    case.check(Ok::<_, tiny_llm::Error>(rows(&plain(&matrix, &x), matrix.outputs)));
+}
+
+#[rstest]
+fn task_3_plain_for_all_formats(#[values(0, 1, 2)] stored: usize) {
+    let mut rng = Rng::new(3);
+    for format in formats() {
+        for (tokens, outputs, n_groups) in [(1, 1, 1), (1, 33, 2), (2, 5, 3), (7, 17, 1), (4, 3, 9)] {
+            let matrix = Matrix::random(&mut rng, [outputs, n_groups * format.group_size], format, FLOATS[stored]);
+            let x = random_activations(&mut rng, tokens, matrix.inputs);
+            let what = format!("{tokens} tokens, [{outputs}, {}], {format:?}", matrix.inputs);
+            // As near as f32 sums of so many terms can be expected to be: nothing is rounded to integers here.
+            let expected = matrix.product(&x).into_iter();
+            expect_within(&what, &plain(&matrix, &x), expected.map(|bounded| bounded.scaled(0.25)));
+        }
+    }
+}
+
+#[test]
+fn task_3_what_is_not_finite_stays_with_its_token() {
+    let mut rng = Rng::new(4);
+    let matrix = Matrix::random(&mut rng, [5, 64], Format { group_size: 32, bits: 4 }, Dtype::Float16);
+    let x = random_activations(&mut rng, 3, 64);
+    let mut spoiled = x.clone();
+    spoiled[64 + 40] = f32::NAN;
+    let (before, after) = (plain(&matrix, &x), plain(&matrix, &spoiled));
+    assert_eq!(before[..5], after[..5], "token 0, when token 1 has a NaN");
+    assert!(after[5..10].iter().all(|value| value.is_nan()), "token 1, which has a NaN: {:?}", &after[5..10]);
+    assert_eq!(before[10..], after[10..], "token 2, when token 1 has a NaN");
+}
+
+fn plain(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
+    let tokens = x.len() / matrix.inputs;
+    let mut out = vec![f32::NAN; tokens * matrix.outputs];
+    plain_matmul(&matrix.view(), x, tokens, &mut out);
+    out
+}
+
+// ------------------------------------------------------------------------ task 4: 16-bit activations
+
+#[rstest]
+fn task_4_quantize_row(
+    #[values(
+        "4_bits_groups_of_32",
+        "4_bits_half_chunk",
+        "4_bits_one_group",
+        "4_bits_groups_of_64",
+        "4_bits_groups_of_128",
+        "8_bits_groups_of_32",
+        "8_bits_groups_of_64",
+        "8_bits_groups_of_128",
+        "zeros_in_the_middle"
+    )]
+    name: &str,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("row/{name}"));
+    let row = rounded_row(&f32s(&case.array("x")), Format { group_size: group_size(case), bits: bits(case) });
+    let vector = |values: &[f32]| Ok::<_, tiny_llm::Error>(Array::from_slice(values, &[values.len() as i32]));
+    let integers: Vec<i32> = row.integers.iter().map(|&integer| i32::from(integer)).collect();
+    case.check(Ok::<_, tiny_llm::Error>(Array::from_slice(&integers, &[integers.len() as i32])));
+    case.check_named("scales", vector(&row.scales));
+    case.check_named("sums", vector(&row.sums));
+}
+
+/// Every number is within half a step of a group's `max |x| / 32767`, and the sums are those of the integers.
+#[test]
+fn task_4_errors_are_half_a_step() {
+    property(8, |rng| {
+        for format in formats() {
+            let n_groups = rng.between(1, 5) as usize;
+            let x = random_activations(rng, 1, n_groups * format.group_size);
+            let row = rounded_row(&x, format);
+            for (group, values) in x.chunks_exact(format.group_size).enumerate() {
+                let step = f64::from(values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))) / 32767.0;
+                let mut sum = 0.0;
+                for (i, value) in values.iter().enumerate() {
+                    let back = f64::from(row.scales[group]) * row.integer(group * format.group_size + i);
+                    let error = (back - f64::from(*value)).abs();
+                    assert!(error <= 0.51 * step, "{format:?}: {value} became {back}; off by {} steps", error / step);
+                    sum += back;
+                }
+                let off = (f64::from(row.sums[group]) - sum).abs();
+                assert!(off <= 1e-6 * sum.abs() + 1e-30, "{format:?}: the sum is {}, not {sum}", row.sums[group]);
+            }
+        }
+    });
+}
+
+#[rstest]
+fn task_4_what_is_not_finite_spoils_its_group_and_no_other(
+    #[values(f32::NAN, f32::INFINITY, f32::NEG_INFINITY)] bad: f32,
+    #[values(64, 70, 95)] at: usize,
+) {
+    let x = random_activations(&mut Rng::new(5), 1, 160);
+    let format = Format { group_size: 32, bits: 4 };
+    let clean = rounded_row(&x, format);
+    let mut spoiled = x;
+    spoiled[at] = bad;
+    let row = rounded_row(&spoiled, format);
+    for group in 0..5 {
+        let (scale, sum) = (row.scales[group], row.sums[group]);
+        if group == 2 {
+            assert!(scale.is_nan() && sum.is_nan(), "the group with {bad}: scale {scale}, sum {sum}; both must be NaN");
+        } else {
+            assert_eq!((scale, sum), (clean.scales[group], clean.sums[group]), "group {group}, when group 2 has {bad}");
+        }
+    }
+}
+
+#[test]
+fn task_4_zeros_and_tiny_numbers() {
+    let format = Format { group_size: 32, bits: 8 };
+    let zeros = rounded_row(&[0.0; 64], format);
+    assert!(zeros.integers.iter().all(|&integer| integer == 0), "integers of zeros");
+    assert_eq!((zeros.scales, zeros.sums), (vec![0.0; 2], vec![0.0; 2]), "scales and sums of zeros");
+    for tiny in [1e-30_f32, 1e-36, 1e-42] {
+        let row = rounded_row(&[tiny; 32], format);
+        let back = f64::from(row.scales[0]) * row.integer(7);
+        assert!((back - f64::from(tiny)).abs() <= f64::from(tiny), "{tiny:e} became {back:e}");
+    }
+}
+
+/// What is bought with two bytes instead of one. Other engines round to 8 bits here.
+#[test]
+fn task_4_eight_bits_would_be_258_times_coarser() {
+    let x = random_activations(&mut Rng::new(6), 1, 4096);
+    let format = Format { group_size: 32, bits: 4 };
+    let row = rounded_row(&x, format);
+    let error = |back: &dyn Fn(usize) -> f64| {
+        let squares: f64 = x.iter().enumerate().map(|(i, x)| (f64::from(*x) - back(i)).powi(2)).sum();
+        (squares / x.len() as f64).sqrt()
+    };
+    let sixteen = error(&|i| f64::from(row.scales[i / 32]) * row.integer(i));
+    let eight = error(&|i| {
+        let step = x[i / 32 * 32..][..32].iter().fold(0.0_f64, |most, x| most.max(f64::from(x.abs()))) / 127.0;
+        (f64::from(x[i]) / step).round() * step
+    });
+    let ratio = eight / sixteen;
+    assert!((230.0..290.0).contains(&ratio), "8 bits: {eight:e}, 16 bits: {sixteen:e}, ratio {ratio}");
+}
+
+/// A row of activations; what a longer buffer holds behind it is not its business.
+struct RoundedRow {
+    integers: Vec<i16>,
+    scales: Vec<f32>,
+    sums: Vec<f32>,
+    planes: usize,
+}
+
+impl RoundedRow {
+    /// The integer of number `at`.
+    fn integer(&self, at: usize) -> f64 {
+        let chunk = self.planes * LANES;
+        f64::from(self.integers[at / chunk * chunk + at % self.planes * LANES + at % chunk / self.planes])
+    }
+}
+
+fn rounded_row(x: &[f32], format: Format) -> RoundedRow {
+    let planes = 16 / format.bits;
+    let n_groups = x.len() / format.group_size;
+    let mut row = RoundedRow {
+        integers: vec![0; x.len().next_multiple_of(planes * LANES)],
+        scales: vec![f32::NAN; n_groups],
+        sums: vec![f32::NAN; n_groups],
+        planes,
+    };
+    let RoundedRow { integers, scales, sums, .. } = &mut row;
+    activations::quantize_row(x, format.group_size, planes, integers, scales, sums);
+    row
+}
+
+// ------------------------------------------------------------------------ task 5: the portable kernel
+
+const FEW: [&str; 7] = [
+    "4_bits_groups_of_32",
+    "4_bits_half_chunk",
+    "4_bits_groups_of_64",
+    "4_bits_groups_of_128",
+    "8_bits_groups_of_32",
+    "8_bits_groups_of_64",
+    "8_bits_groups_of_128",
+];
+const TILES: [&str; 8] = [
+    "tile_4_bits_groups_of_32",
+    "tile_4_bits_half_chunk",
+    "tile_4_bits_two_panels",
+    "tile_4_bits_groups_of_64",
+    "tile_4_bits_groups_of_128",
+    "tile_8_bits_groups_of_32",
+    "tile_8_bits_groups_of_64",
+    "tile_8_bits_groups_of_128",
+];
+
+#[test]
+fn task_5_portable() {
+    check_cases(&Portable, &[&FEW[..], &TILES[..]].concat());
+}
+
+#[test]
+fn task_5_portable_for_all_formats_and_sizes() {
+    sweep(&Portable, &[0..1, 2..4, 1..6]);
+}
+
+#[test]
+fn task_5_portable_with_the_largest_integers() {
+    largest_integers(&Portable, 2);
+}
+
+#[test]
+fn task_5_portable_keeps_what_is_not_finite_with_its_token() {
+    not_finite(&Portable, 2);
+}
+
+/// How much the rounding of activations costs in a product, beside that of 8 bits.
+#[test]
+fn task_5_sixteen_bits_do_not_show_in_a_product() {
+    let mut rng = Rng::new(7);
+    let matrix = Matrix::random(&mut rng, [64, 1024], Format { group_size: 32, bits: 4 }, Dtype::Float16);
+    let x = random_activations(&mut rng, 1, 1024);
+    let exact = matrix.product(&x);
+    let size = exact.iter().map(|exact| exact.value.powi(2)).sum::<f64>().sqrt();
+    let error_with = |largest_integer: f64| {
+        let got = multiply(&Portable, &matrix, &rounded_to(largest_integer, &matrix, &x), 0..1, 0..64);
+        let squares = got.iter().zip(&exact).map(|(got, exact)| (f64::from(*got) - exact.value).powi(2));
+        squares.sum::<f64>().sqrt() / size
+    };
+    let (sixteen, eight) = (error_with(32767.0), error_with(127.0));
+    assert!(sixteen < 2e-5, "16-bit activations are off by {sixteen:e} of the product");
+    assert!((100.0..500.0).contains(&(eight / sixteen)), "8 bits: {eight:e}, 16 bits: {sixteen:e}");
+}
+
+// -------------------------------------------------------------- tasks 6 and 7: the kernels of this processor
+
+#[test]
+fn task_6_few_tokens() {
+    for kernel in vector_kernels() {
+        check_cases(kernel, &FEW);
+    }
+}
+
+#[test]
+fn task_6_few_tokens_for_all_formats_and_sizes() {
+    for kernel in vector_kernels() {
+        sweep(kernel, &[0..1, 3..5, 1..4]);
+    }
+}
+
+#[test]
+fn task_6_few_tokens_with_the_largest_integers() {
+    for kernel in vector_kernels() {
+        largest_integers(kernel, 2);
+    }
+}
+
+#[test]
+fn task_6_few_tokens_keep_what_is_not_finite() {
+    for kernel in vector_kernels() {
+        not_finite(kernel, 3);
+    }
+}
+
+#[test]
+fn task_7_tile() {
+    for kernel in vector_kernels() {
+        check_cases(kernel, &TILES);
+    }
+}
+
+#[test]
+fn task_7_tile_for_all_formats_and_sizes() {
+    for kernel in vector_kernels() {
+        sweep(kernel, &[0..4, 1..6, 3..9, 2..9, 1..14]);
+    }
+}
+
+#[test]
+fn task_7_tile_with_the_largest_integers() {
+    for kernel in vector_kernels() {
+        largest_integers(kernel, 7);
+    }
+}
+
+#[test]
+fn task_7_tile_keeps_what_is_not_finite() {
+    for kernel in vector_kernels() {
+        not_finite(kernel, 6);
+    }
+}
+
+/// The kernels for this processor's instruction sets. Where there is none, tasks 6 and 7 have nothing to write.
+fn vector_kernels() -> Vec<&'static dyn Kernel> {
+    let kernels: Vec<_> =
+        available_kernels().iter().copied().filter(|kernel| kernel.name() != Portable.name()).collect();
+    if kernels.is_empty() {
+        println!("no kernel for this processor's instruction set: it runs `portable`, and there is nothing to do");
+    }
+    kernels
+}
+
+/// Cases of the fixture: rows and tokens at once, and the rows once more in two parts.
+fn check_cases(kernel: &dyn Kernel, names: &[&str]) {
+    let fixture = Fixture::load(DAY);
+    for name in names {
+        let case = fixture.case(&format!("kernel/{name}"));
+        let matrix = Matrix::of(case);
+        let x = f32s(&case.array("x"));
+        let (tokens, activations) = (x.len() / matrix.inputs, rounded(&matrix, &x));
+        let whole = multiply(kernel, &matrix, &activations, 0..tokens, 0..matrix.outputs);
+        case.check(Ok::<_, tiny_llm::Error>(rows(&whole, matrix.outputs)));
+        let half = matrix.outputs / 2;
+        for part in [0..half, half..matrix.outputs] {
+            let got = multiply(kernel, &matrix, &activations, 0..tokens, part.clone());
+            let expected: Vec<f32> =
+                whole.chunks_exact(matrix.outputs).flat_map(|row| row[part.clone()].to_vec()).collect();
+            let what = format!("{} {name}: rows {part:?} on their own", kernel.name());
+            check_close(&what, Ok::<_, tiny_llm::Error>(rows(&got, part.len())), &rows(&expected, part.len()), ORDER);
+        }
+    }
+}
+
+/// Rows and inputs around every boundary, in all formats, against f64.
+fn sweep(kernel: &dyn Kernel, token_ranges: &[Range<usize>]) {
+    const INPUTS: [usize; 10] = [32, 64, 96, 128, 160, 256, 288, 512, 544, 1088];
+    const ROWS: [Range<usize>; 9] = [0..1, 39..40, 0..5, 3..18, 0..16, 16..32, 1..18, 9..40, 7..40];
+    let tokens = token_ranges.iter().map(|range| range.end).max().unwrap_or(1);
+    let mut rng = Rng::new(8);
+    for (number, inputs) in INPUTS.into_iter().enumerate() {
+        for (format_number, format) in formats().filter(|format| inputs % format.group_size == 0).enumerate() {
+            let dtype = FLOATS[(number + format_number) % 3];
+            let matrix = Matrix::random(&mut rng, [40, inputs], format, dtype);
+            let x = rounded(&matrix, &random_activations(&mut rng, tokens, inputs));
+            let expected = matrix.product_of(&x);
+            for (tokens, rows) in token_ranges.iter().flat_map(|tokens| ROWS.map(|rows| (tokens.clone(), rows))) {
+                let what = format!(
+                    "{}, {inputs} inputs, {format:?}, {dtype:?}, tokens {tokens:?}, rows {rows:?}",
+                    kernel.name()
+                );
+                let places: Vec<usize> =
+                    tokens.clone().flat_map(|token| rows.clone().map(move |row| token * 40 + row)).collect();
+                let got = multiply(kernel, &matrix, &x, tokens, rows);
+                expect_within(&what, &got, places.iter().map(|&place| expected[place]));
+            }
+        }
+    }
+}
+
+/// All weights and all activations as large as they can be: sums must not overflow.
+fn largest_integers(kernel: &dyn Kernel, tokens: usize) {
+    for format in formats() {
+        for sign in [1.0, -1.0] {
+            let matrix = Matrix::with_largest_integers([17, 640], format);
+            let x = rounded(&matrix, &vec![sign * 3.0; tokens * matrix.inputs]);
+            let what = format!("{}, {format:?}, integers at the end of their range", kernel.name());
+            let got = multiply(kernel, &matrix, &x, 0..tokens, 0..17);
+            expect_within(&what, &got, matrix.product_of(&x).into_iter());
+        }
+    }
+}
+
+/// A token with a NaN has NaN in all its products; the others have none.
+fn not_finite(kernel: &dyn Kernel, tokens: usize) {
+    let mut rng = Rng::new(9);
+    for format in formats() {
+        let matrix = Matrix::random(&mut rng, [19, 384], format, Dtype::Bfloat16);
+        let clean = random_activations(&mut rng, tokens, 384);
+        let mut spoiled = clean.clone();
+        spoiled[384 + 383] = f32::NAN;
+        let run = |x: &[f32]| multiply(kernel, &matrix, &rounded(&matrix, x), 0..tokens, 0..19);
+        for (at, (before, after)) in run(&clean).into_iter().zip(run(&spoiled)).enumerate() {
+            let what = format!("{}, {format:?}: output {} of token {}", kernel.name(), at % 19, at / 19);
+            match at / 19 {
+                1 => assert!(after.is_nan(), "{what}, which has a NaN, is {after}"),
+                _ => assert_eq!(before, after, "{what}, when token 1 has a NaN"),
+            }
+        }
+    }
+}
+
+// --------------------------------------------------------------------------- task 8: threads and the operation
+
+#[rstest]
+fn task_8_quantized_matmul(
+    #[values("vector_f32", "rows_f32", "batch_f32", "batch_f16", "batch_bf16", "eight_bits_f32", "eight_bits_bf16")]
+    name: &str,
+    #[values(false, true)] other_memory_order: bool,
+    #[values(Precision::Int16, Precision::Float32)] precision: Precision,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("operation/{name}"));
+    let x = in_order(case.array("x"), other_memory_order);
+    case.check(quantized_matmul_in(precision, &x, &Matrix::of(case).in_mlx(), case.optional_array("bias").as_ref()));
+}
+
+/// Every place of `[tokens, rows]` is in exactly one tile.
+#[rstest]
+fn task_8_tiles_cover_everything_once(#[values(1, 2, 3, 7)] threads: usize) {
+    set_num_threads(threads);
+    for n_tokens in [1, 2, 3, 4, 5, 127, 128, 129, 300] {
+        for n_rows in [1, 15, 16, 17, 31, 32, 33, 100, 576, 5000] {
+            let tiles = Mutex::new(Vec::new());
+            for_each_tile(n_tokens, n_rows, |tokens, rows, _| {
+                let mut tiles = tiles.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                tiles.push((tokens, rows));
+            });
+            let tiles = tiles.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let what = format!("{n_tokens} tokens, {n_rows} rows, {threads} threads");
+            let area: usize = tiles.iter().map(|(tokens, rows)| tokens.len() * rows.len()).sum();
+            assert_eq!(area, n_tokens * n_rows, "{what}: places in all tiles together");
+            let corners: BTreeSet<_> = tiles.iter().map(|(tokens, rows)| (tokens.start, rows.start)).collect();
+            assert_eq!(corners.len(), tiles.len(), "{what}: two tiles begin at the same place");
+            for (i, (tokens, rows)) in tiles.iter().enumerate() {
+                assert!(tokens.end <= n_tokens && rows.end <= n_rows, "{what}: a tile {tokens:?} x {rows:?}");
+                let overlaps = |(t, r): &(Range<usize>, Range<usize>)| {
+                    t.start < tokens.end && tokens.start < t.end && r.start < rows.end && rows.start < r.end
+                };
+                assert!(!tiles[i + 1..].iter().any(overlaps), "{what}: {tokens:?} x {rows:?} overlaps another tile");
+            }
+        }
+    }
+    set_num_threads(2);
+}
+
+/// Tokens and rows around the boundaries of tiles, against f64.
+#[rstest]
+fn task_8_sizes_around_tiles(#[values(1, 3, 4, 127, 128, 129, 130)] tokens: usize) {
+    let mut rng = Rng::new(10);
+    for outputs in [1, 15, 16, 17, 33, 100] {
+        let format = Format { group_size: 32, bits: if outputs % 2 == 0 { 4 } else { 8 } };
+        let matrix = Matrix::random(&mut rng, [outputs, 32], format, Dtype::Float16);
+        let x = random_activations(&mut rng, tokens, 32);
+        let got = must(quantized_matmul(&rows(&x, 32), &matrix.in_mlx(), None));
+        assert_eq!(got.shape(), [tokens as i32, outputs as i32]);
+        let what = format!("{tokens} tokens, {outputs} outputs, {format:?}");
+        expect_within(&what, &f32s(&got), matrix.product(&x).into_iter());
+    }
+}
+
+#[test]
+fn task_8_the_number_of_threads_changes_nothing() {
+    let mut rng = Rng::new(11);
+    let matrix = Matrix::random(&mut rng, [333, 256], Format { group_size: 64, bits: 4 }, Dtype::Bfloat16).in_mlx();
+    for tokens in [1, 3, 9] {
+        let x = rows(&random_activations(&mut rng, tokens, 256), 256);
+        let with = |threads: usize| {
+            set_num_threads(threads);
+            f32s(&must(quantized_matmul(&x, &matrix, None)))
+        };
+        let alone = with(1);
+        for threads in [2, 3, 8] {
+            assert_eq!(with(threads), alone, "{tokens} tokens with {threads} threads and with one");
+        }
+    }
+    set_num_threads(2);
+}
+
+#[rstest]
+fn task_8_what_is_not_finite_stays_with_its_token(
+    #[values(f32::NAN, f32::INFINITY)] bad: f32,
+    #[values(3, 9)] tokens: usize,
+) {
+    let mut rng = Rng::new(12);
+    let matrix = Matrix::random(&mut rng, [40, 128], Format { group_size: 32, bits: 4 }, Dtype::Float16);
+    let mut x = random_activations(&mut rng, tokens, 128);
+    x[128 + 100] = bad;
+    x[256..384].fill(0.0);
+    let got = f32s(&must(quantized_matmul(&rows(&x, 128), &matrix.in_mlx(), None)));
+    for (at, value) in got.into_iter().enumerate() {
+        match at / 40 {
+            1 => assert!(value.is_nan(), "output {} of the token with {bad} is {value}", at % 40),
+            2 => assert_eq!(value, 0.0, "output {} of a token of zeros", at % 40),
+            _ => assert!(value.is_finite(), "output {} of token {} beside one with {bad}", at % 40, at / 40),
+        }
+    }
+}
+
+#[test]
+fn task_8_refuses_what_does_not_fit() {
+    let matrix =
+        Matrix::random(&mut Rng::new(13), [6, 64], Format { group_size: 32, bits: 4 }, Dtype::Float32).in_mlx();
+    let array = |shape: &[i32], dtype| must(Rng::new(14).array(shape, dtype));
+    let run = |x: &Array, bias: Option<&Array>| {
+        quantized_matmul(x, &matrix, bias).and_then(|out| Ok(out.eval().map(|()| out.shape().to_vec())?))
+    };
+    let x = array(&[2, 64], Dtype::Float32);
+    assert_eq!(must(run(&x, Some(&array(&[6], Dtype::Float16)))), [2, 6], "x [2, 64] with a bias [6]");
+    assert_eq!(must(run(&array(&[0, 64], Dtype::Float32), None)), [0, 6], "no tokens");
+    expect_error(run(&array(&[2, 32], Dtype::Float32), None), "x [2, 32] for a matrix [6, 64]");
+    expect_error(run(&array(&[], Dtype::Float32), None), "x without an axis");
+    expect_error(run(&array(&[2, 64], Dtype::Int32), None), "x of dtype int32");
+    expect_error(run(&x, Some(&array(&[5], Dtype::Float32))), "a bias [5] for 6 outputs");
+    expect_error(run(&x, Some(&array(&[1, 6], Dtype::Float32))), "a bias [1, 6]");
+    expect_error(run(&x, Some(&array(&[6], Dtype::Int32))), "a bias of dtype int32");
+}
+
+// ------------------------------------------------------------------------------------------------- helpers
+
+const EXACT: Tolerance = Tolerance { atol: 0.0, rtol: 0.0 };
+/// The same f32 sums in another order.
+const ORDER: Tolerance = Tolerance { atol: 1e-3, rtol: 1e-5 };
+
+fn bits(case: &Case) -> usize {
+    case.i32("bits") as usize
+}
+
+fn group_size(case: &Case) -> usize {
+    case.i32("group_size") as usize
+}
+
+/// `[n / width, width]`
+fn rows(values: &[f32], width: usize) -> Array {
+    Array::from_slice(values, &[(values.len() / width) as i32, width as i32])
+}
+
+/// An array, or the same values in another memory order.
+fn in_order(array: Array, other_memory_order: bool) -> Array {
+    if other_memory_order { must(strided(&array)) } else { array }
+}
+
+#[track_caller]
+fn must<T, E: Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
