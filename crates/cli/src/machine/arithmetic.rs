@@ -5,12 +5,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use crate::measurements::statistics::median;
+use crate::measurements::statistics::maximum;
 
 const REPETITIONS: usize = 7;
 const ROUNDS: u64 = 2_000_000;
 
-/// Operations per second of `threads` threads together; a multiply-add is two. The median of several passes.
+/// Operations per second of `threads` threads together; a multiply-add is two. The best of several passes: what else runs on the
+/// machine can only lower a rate, and a limit is asked for.
 pub fn peak(threads: usize) -> f64 {
     let kernel = Kernel::best();
     let gate = Barrier::new(threads + 1);
@@ -33,7 +34,7 @@ pub fn peak(threads: usize) -> f64 {
             rates.push(operations as f64 / start.elapsed().as_secs_f64());
         }
     });
-    median(&rates).unwrap_or(0.0)
+    maximum(&rates).unwrap_or(0.0)
 }
 
 /// Independent sums per round. A multiply-add takes about four cycles and two start in each, so eight would do; more hide
@@ -91,7 +92,8 @@ impl Kernel {
     }
 }
 
-// `sum = sum * FACTOR + STEP` stays near 1: neither overflow nor denormal numbers, which would be slow.
+// `sum = sum * FACTOR + STEP` stays near 1: neither overflow nor denormal numbers, which would be slow. The sums start in a
+// `black_box`: a compiler that knew them to be equal would compute one of them.
 const FACTOR: f32 = 0.999;
 const STEP: f32 = 0.001;
 
@@ -100,7 +102,7 @@ const STEP: f32 = 0.001;
 fn avx512(rounds: u64) -> f32 {
     use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
     let (factor, step) = (_mm512_set1_ps(FACTOR), _mm512_set1_ps(STEP));
-    let mut sums = [_mm512_set1_ps(1.0); SUMS];
+    let mut sums = black_box([_mm512_set1_ps(1.0); SUMS]);
     for _ in 0..rounds {
         for sum in &mut sums {
             *sum = _mm512_fmadd_ps(*sum, factor, step);
@@ -114,7 +116,7 @@ fn avx512(rounds: u64) -> f32 {
 fn avx2(rounds: u64) -> f32 {
     use std::arch::x86_64::{_mm_cvtss_f32, _mm256_castps256_ps128, _mm256_fmadd_ps, _mm256_set1_ps};
     let (factor, step) = (_mm256_set1_ps(FACTOR), _mm256_set1_ps(STEP));
-    let mut sums = [_mm256_set1_ps(1.0); SUMS];
+    let mut sums = black_box([_mm256_set1_ps(1.0); SUMS]);
     for _ in 0..rounds {
         for sum in &mut sums {
             *sum = _mm256_fmadd_ps(*sum, factor, step);
@@ -127,7 +129,7 @@ fn avx2(rounds: u64) -> f32 {
 fn portable(rounds: u64) -> f32 {
     // Without the instruction, `mul_add` would be a call of a library function.
     let has_fused = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
-    let mut sums = [[1.0_f32; 4]; SUMS];
+    let mut sums = black_box([[1.0_f32; 4]; SUMS]);
     for _ in 0..rounds {
         for lane in sums.as_flattened_mut() {
             *lane = if has_fused { lane.mul_add(FACTOR, STEP) } else { *lane * FACTOR + STEP };
@@ -150,8 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_a_computer() {
-        let rate = peak(1);
-        assert!((1e7..1e14).contains(&rate), "{rate}");
+    fn the_rate_is_that_of_a_processor() {
+        // No core does more than two multiply-adds of 16 lanes in each of seven billion cycles. A compiler that sees
+        // through the loop would seem to.
+        let (one, most) = (peak(1), 7e9 * 2.0 * 32.0);
+        assert!((1e7..most).contains(&one), "{one}");
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use crate::measurements::statistics::median;
+use crate::measurements::statistics::maximum;
 
 const REPETITIONS: usize = 7;
 /// Several times the largest cache of most machines.
 const BUFFER_BYTES: u64 = 512 << 20;
 
-/// Bytes per second that `threads` threads read together, each its own part of a buffer; the median of several passes.
+/// Bytes per second that `threads` threads read together, each its own part of a buffer; the best of several passes.
 pub fn read(threads: usize, memory_bytes: Option<u64>) -> f64 {
     // A small machine should not start swapping for this.
     let bytes = memory_bytes.map_or(BUFFER_BYTES, |memory| BUFFER_BYTES.min(memory / 8));
@@ -39,7 +39,7 @@ pub fn read(threads: usize, memory_bytes: Option<u64>) -> f64 {
             rates.push((threads * words_per_thread * 8) as f64 / start.elapsed().as_secs_f64());
         }
     });
-    median(&rates).unwrap_or(0.0)
+    maximum(&rates).unwrap_or(0.0)
 }
 
 /// Several sums side by side, which the compiler turns into SIMD: one addition per word is less than reading it costs.
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_a_computer() {
-        // A small buffer lies in a cache, which is fast, but no cache reads a petabyte per second.
+        // A small buffer lies in a cache, which is fast, but no cache reads 100 TB per second.
         let rate = read(2, Some(16 << 20));
-        assert!((1e8..1e15).contains(&rate), "{rate}");
+        assert!((1e8..1e14).contains(&rate), "{rate}");
     }
 }

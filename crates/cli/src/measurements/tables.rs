@@ -49,7 +49,7 @@ pub fn speeds(measurements: &Measurements, summaries: &[Summary]) -> String {
             format!("{}{}", summary.label, fewer_tokens(summaries, summary)),
             format!("{:.1}", summary.prefill),
             format!("{:.1}", summary.decode),
-            percent(summary.decode_spread),
+            if summary.n_runs > 1 { percent(summary.decode_spread) } else { "-".to_owned() },
             format!("{:.0}", summary.first_token_seconds * 1e3),
             or_dash(summary.peak_memory_bytes.map(|bytes| format!("{:.0}", bytes / 1e6))),
             or_dash(summary.peak_memory_bytes.map(|bytes| format!("{:.2}", bytes / needed))),
@@ -91,6 +91,12 @@ pub fn profiles(summaries: &[Summary]) -> String {
     let mut text = String::new();
     for (summary, profile) in summaries.iter().filter_map(|s| s.profile.as_ref().map(|profile| (s, profile))) {
         text.push_str(&format!("\n{}: where the time goes\n\n{}", summary.label, self::profile(profile)));
+    }
+    if !text.is_empty() {
+        text.push_str(
+            "\nGB/s counts whole inputs and outputs, so an operation that reads a part of one (a look-up, a table of angles) \
+             seems to be faster.\n",
+        );
     }
     text
 }
@@ -149,7 +155,7 @@ pub fn circumstances(measurements: &Measurements, summaries: &[Summary]) -> Stri
     ];
     if let Some(run) = measurements.runs.first() {
         lines.push(format!(
-            "{} tokens in, {} out, {} threads, medians of {} repetitions in turn",
+            "{} tokens in, {} out, {} threads, medians of {} rounds",
             run.prompt_tokens,
             summaries.iter().map(|summary| summary.generate_tokens).max().unwrap_or(0),
             run.threads,
@@ -207,7 +213,7 @@ mod tests {
         assert!(table.contains("| reference, dense (3 tokens) |"), "{table}");
         // 128 tokens in 0.2 s; one token in 5 ms; peak of 150 MB over 100 MB and 133 positions.
         let flash: Vec<&str> = table.lines().nth(3).unwrap().split('|').map(str::trim).collect();
-        assert_eq!(flash[1..8], ["reference, flash", "640.0", "200.0", "0 %", "200", "150", "1.41"], "{table}");
+        assert_eq!(flash[1..8], ["reference, flash", "640.0", "200.0", "-", "200", "150", "1.41"], "{table}");
         let ratios = ratios(&summaries);
         assert_eq!(ratios.lines().count(), 2 + 2 * 2);
         assert!(ratios.contains("| reference, flash / llama.cpp |    1.25 |   1.50 |"), "{ratios}");
