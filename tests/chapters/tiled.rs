@@ -7,7 +7,7 @@ use mlx_rs::{Array, Dtype};
 use tiny_llm::flash_attention::key_tile::KeyTile;
 use tiny_llm::flash_attention::operand::Operand;
 use tiny_llm::flash_attention::simd::{Kernel, Simd, Variant};
-use tiny_llm::flash_attention::{KeyFilter, Options, QueryTile, flash_attention_with};
+use tiny_llm::flash_attention::{AttentionShape, KeyFilter, Options, QueryTile, flash_attention_with};
 use tiny_llm::{AttentionMask, Result};
 
 /// One tile of queries and its way through the keys, a tile at a time. The scale is 1.
@@ -103,7 +103,7 @@ impl<F: KeyFilter> Kernel for TileKernel<'_, F> {
             keys.load(simd, key, value, 0, 0, first..n_keys.min(first + tile));
             queries.attend(simd, &keys, self.filter);
         }
-        (0..n_rows).flat_map(|row| queries.output(row).collect::<Vec<_>>()).collect()
+        (0..n_rows).flat_map(|row| queries.output(row)).collect()
     }
 }
 
@@ -145,6 +145,15 @@ pub struct Sizes {
     pub query_len: i32,
     pub key_len: i32,
     pub head_dim: i32,
+}
+
+impl Sizes {
+    /// The same as the solution writes it.
+    pub fn shape(self) -> AttentionShape {
+        let [batch, num_heads, num_kv_heads] = [self.batch, self.num_heads, self.num_kv_heads].map(|n| n as usize);
+        let [query_len, key_len, head_dim] = [self.query_len, self.key_len, self.head_dim].map(|n| n as usize);
+        AttentionShape { batch, num_heads, num_kv_heads, query_len, key_len, head_dim }
+    }
 }
 
 /// Query, key and value of attention over whole arrays.

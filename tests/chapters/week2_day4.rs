@@ -16,8 +16,7 @@ use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiled::{FirstKeys, Inputs, Sizes, TileByTile, Without, must};
 use tiny_llm::flash_attention::{
-    AttentionShape, Options, Partial, Schedule, Tiling, Variant, available_variants, flash_attention,
-    flash_attention_with,
+    Options, Partial, Schedule, Tiling, Variant, available_variants, flash_attention, flash_attention_with,
 };
 use tiny_llm::{AttentionMask, Result};
 
@@ -163,19 +162,22 @@ fn task_2_query_tile(
 
 /// Rows around a block of six and the change of layout, keys around vectors and tiles, D with and without a tail.
 #[rstest]
-fn task_2_sizes_around_blocks_vectors_and_tiles(
-    #[values(1, 5, 6, 7, 11, 12, 13)] n_rows: usize,
-    #[values((1, 1), (7, 8), (16, 16), (17, 16), (31, 32), (64, 64), (65, 64), (129, 64))] keys: (usize, usize),
-    #[values(1, 7, 16, 48, 80)] head_dim: usize,
-) {
-    let (n_keys, tile) = keys;
-    let mut rng = Rng::new((n_rows * 1000 + n_keys * 100 + head_dim) as u64);
-    let tiles = TileByTile::random(&mut rng, [n_rows, n_keys, head_dim, tile]);
-    let expected = tiles.expected(|_, _| true);
-    for variant in available_variants() {
-        let name = format!("{n_rows} rows, {n_keys} keys in tiles of {tile}, D = {head_dim}, {}", variant.name());
-        check_close(&name, Ok::<_, String>(tiles.run(variant, &FirstKeys(vec![n_keys; n_rows]))), &expected, F32);
+fn task_2_sizes_around_blocks_vectors_and_tiles(#[values(1, 5, 6, 7, 11, 12, 13)] n_rows: usize) {
+    let mut rng = Rng::new(n_rows as u64);
+    let lengths = [(1, 1), (7, 8), (16, 16), (17, 16), (31, 32), (64, 64), (65, 64), (129, 64)];
+    for ((n_keys, tile), head_dim) in pairs(&lengths, &[1, 7, 16, 48, 80]) {
+        let tiles = TileByTile::random(&mut rng, [n_rows, n_keys, head_dim, tile]);
+        let expected = tiles.expected(|_, _| true);
+        for variant in available_variants() {
+            let name = format!("{n_rows} rows, {n_keys} keys in tiles of {tile}, D = {head_dim}, {}", variant.name());
+            check_close(&name, Ok::<_, String>(tiles.run(variant, &FirstKeys(vec![n_keys; n_rows]))), &expected, F32);
+        }
     }
+}
+
+/// Each of the first with each of the second.
+fn pairs<A: Copy, B: Copy>(first: &[A], second: &[B]) -> impl Iterator<Item = (A, B)> {
+    first.iter().flat_map(|&a| second.iter().map(move |&b| (a, b)))
 }
 
 /// The filter is told the right row and the right first key, and is asked about visible keys only.
@@ -295,24 +297,25 @@ fn check_on_one_thread(name: &str, inputs: &Inputs, mask: &AttentionMask) {
 #[rstest]
 fn task_3_lengths_around_tiles(
     #[values(1, 31, 32, 33, 127, 128, 129, 255, 256, 1000)] key_len: i32,
-    #[values(1, 7, 200)] query_len: i32,
     #[values(AttentionMask::None, AttentionMask::Causal)] mask: AttentionMask,
 ) {
-    let query_len = query_len.min(key_len);
-    let mut rng = Rng::new((key_len * 1000 + query_len) as u64);
-    let sizes = Sizes { batch: 1, num_heads: 3, num_kv_heads: 1, query_len, key_len, head_dim: 16 };
-    check_on_one_thread("lengths", &Inputs::random(&mut rng, sizes, Dtype::Float32), &mask);
+    let mut rng = Rng::new(key_len as u64);
+    for query_len in [1, 7, 200].map(|len| key_len.min(len)) {
+        let sizes = Sizes { batch: 1, num_heads: 3, num_kv_heads: 1, query_len, key_len, head_dim: 16 };
+        check_on_one_thread("lengths", &Inputs::random(&mut rng, sizes, Dtype::Float32), &mask);
+    }
 }
 
 #[rstest]
 fn task_3_head_sizes_and_dtypes(
     #[values(1, 5, 48, 64, 80, 128)] head_dim: i32,
     #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype,
-    #[values(1, 20)] query_len: i32,
 ) {
-    let mut rng = Rng::new((head_dim * 100 + query_len) as u64);
-    let sizes = Sizes { batch: 2, num_heads: 4, num_kv_heads: 2, query_len, key_len: 70, head_dim };
-    check_on_one_thread("head sizes", &Inputs::random(&mut rng, sizes, dtype), &AttentionMask::Causal);
+    let mut rng = Rng::new(head_dim as u64);
+    for query_len in [1, 20] {
+        let sizes = Sizes { batch: 2, num_heads: 4, num_kv_heads: 2, query_len, key_len: 70, head_dim };
+        check_on_one_thread("head sizes", &Inputs::random(&mut rng, sizes, dtype), &AttentionMask::Causal);
+    }
 }
 
 #[rstest]
@@ -320,31 +323,33 @@ fn task_3_head_sizes_and_dtypes(
 #[case::qwen(14, 2)]
 #[case::multi_query(5, 1)]
 #[case::multi_head(4, 4)]
-fn task_3_groups(#[case] num_heads: i32, #[case] num_kv_heads: i32, #[values(1, 2, 40)] query_len: i32) {
-    let mut rng = Rng::new((num_heads * 100 + query_len) as u64);
-    let sizes = Sizes { batch: 2, num_heads, num_kv_heads, query_len, key_len: 75, head_dim: 8 };
-    check_on_one_thread("groups", &Inputs::random(&mut rng, sizes, Dtype::Float32), &AttentionMask::Causal);
+fn task_3_groups(#[case] num_heads: i32, #[case] num_kv_heads: i32) {
+    let mut rng = Rng::new(num_heads as u64);
+    for query_len in [1, 2, 40] {
+        let sizes = Sizes { batch: 2, num_heads, num_kv_heads, query_len, key_len: 75, head_dim: 8 };
+        check_on_one_thread("groups", &Inputs::random(&mut rng, sizes, Dtype::Float32), &AttentionMask::Causal);
+    }
 }
 
 /// Whatever a mask array broadcasts from, and whatever it is made of.
 #[rstest]
 fn task_3_mask_arrays(
     #[values(&[90], &[20, 90], &[20, 1], &[4, 1, 90], &[2, 1, 1, 90], &[2, 4, 20, 90], &[1, 1, 1, 1])] shape: &[i32],
-    #[values(Dtype::Bool, Dtype::Float32, Dtype::Float16, Dtype::Bfloat16, Dtype::Int32)] dtype: Dtype,
 ) {
     let mut rng = Rng::new(shape.len() as u64);
     let sizes = Sizes { batch: 2, num_heads: 4, num_kv_heads: 2, query_len: 20, key_len: 90, head_dim: 8 };
     let inputs = Inputs::random(&mut rng, sizes, Dtype::Float32);
-    let n: i32 = shape.iter().product();
     // Numbers that every dtype holds; every row has a visible key, its first.
     let row = shape[shape.len() - 1];
     let number = |i: i32| if i % row == 0 { 1.0 } else { rng.between(-1, 2) as f32 };
-    let numbers = Array::from_iter((0..n).map(number).collect::<Vec<f32>>(), shape);
-    let mask = match dtype {
-        Dtype::Bool => must(numbers.gt(Array::from_f32(0.0))),
-        _ => must(numbers.as_dtype(dtype)),
-    };
-    check_on_one_thread(&format!("mask {shape:?} of {dtype:?}"), &inputs, &AttentionMask::Array(mask));
+    let numbers = Array::from_iter((0..shape.iter().product()).map(number).collect::<Vec<f32>>(), shape);
+    for dtype in [Dtype::Bool, Dtype::Float32, Dtype::Float16, Dtype::Bfloat16, Dtype::Int32] {
+        let mask = match dtype {
+            Dtype::Bool => must(numbers.gt(Array::from_f32(0.0))),
+            _ => must(numbers.as_dtype(dtype)),
+        };
+        check_on_one_thread(&format!("mask {shape:?} of {dtype:?}"), &inputs, &AttentionMask::Array(mask));
+    }
 }
 
 /// Heads that lie between the tokens, a cache with room, every second token, the same keys for two rows.
@@ -611,40 +616,26 @@ fn task_5_splits(
 }
 
 #[rstest]
-fn task_5_lengths_and_splits(
-    #[values(1, 31, 32, 33, 127, 128, 129, 255, 256, 1000)] key_len: i32,
-    #[values(2, 3, 7)] splits: usize,
-    #[values(1, 4)] query_len: i32,
-) {
-    let mut rng = Rng::new((key_len * 10 + splits as i32) as u64);
-    let query_len = query_len.min(key_len);
-    let sizes = Sizes { batch: 2, num_heads: 6, num_kv_heads: 2, query_len, key_len, head_dim: 16 };
-    let inputs = Inputs::random(&mut rng, sizes, Dtype::Float32);
-    // With 7 splits of 31 keys in tiles of 16, most splits are empty.
-    let tiling = Tiling { positions: 3, keys: 16, splits };
-    inputs.check("decode", &AttentionMask::Causal, several_threads(Some(tiling)));
+fn task_5_lengths_and_splits(#[values(1, 31, 32, 33, 127, 128, 129, 255, 256, 1000)] key_len: i32) {
+    let mut rng = Rng::new(key_len as u64);
+    for query_len in [1, 4].map(|len| key_len.min(len)) {
+        let sizes = Sizes { batch: 2, num_heads: 6, num_kv_heads: 2, query_len, key_len, head_dim: 16 };
+        let inputs = Inputs::random(&mut rng, sizes, Dtype::Float32);
+        // With 7 splits of 31 keys in tiles of 16, most splits are empty.
+        for splits in [2, 3, 7] {
+            let tiling = Tiling { positions: 3, keys: 16, splits };
+            inputs.check("decode", &AttentionMask::Causal, several_threads(Some(tiling)));
+        }
+    }
 }
 
 #[rstest]
-fn task_5_decode_with_the_engines_own_tiling(#[values(600, 4096)] key_len: i32, #[values(1, 7)] group: i32) {
+fn task_5_decode_with_the_engines_own_tiling(#[values(600, 4096)] key_len: i32, #[values(1, 7)] num_heads: i32) {
     let mut rng = Rng::new(key_len as u64);
-    let sizes = Sizes { batch: 1, num_heads: group, num_kv_heads: 1, query_len: 1, key_len, head_dim: 64 };
+    let sizes = Sizes { batch: 1, num_heads, num_kv_heads: 1, query_len: 1, key_len, head_dim: 64 };
     let inputs = Inputs::random(&mut rng, sizes, Dtype::Float32);
-    let options = several_threads(None);
-    let splits = Tiling::new(
-        &AttentionShape {
-            batch: 1,
-            num_heads: group as usize,
-            num_kv_heads: 1,
-            query_len: 1,
-            key_len: key_len as usize,
-            head_dim: 64,
-        },
-        4,
-    )
-    .splits;
-    assert!(splits > 1, "one tile for four threads and {key_len} keys: the keys should be split");
-    inputs.check("decode", &AttentionMask::Causal, options);
+    assert!(Tiling::new(&sizes.shape(), 4).splits > 1, "one tile, {key_len} keys: something to split for four threads");
+    inputs.check("decode", &AttentionMask::Causal, several_threads(None));
 }
 
 #[test]
