@@ -1,40 +1,22 @@
 //! How fast f32 fused multiply-adds can be, with everything in registers.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::thread;
-use std::time::Instant;
 
-use crate::measurements::statistics::maximum;
+use crate::machine::together::fastest_pass;
 
-const REPETITIONS: usize = 7;
 const ROUNDS: u64 = 2_000_000;
 
-/// Operations per second of `threads` threads together; a multiply-add is two. The best of several passes: what else runs on the
-/// machine can only lower a rate, and a limit is asked for.
+/// Operations per second of `threads` threads together; a multiply-add is two.
 pub fn peak(threads: usize) -> f64 {
     let kernel = Kernel::best();
-    let gate = Barrier::new(threads + 1);
-    let mut rates = Vec::with_capacity(REPETITIONS);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                for _ in 0..REPETITIONS {
-                    gate.wait();
-                    black_box(kernel.run(black_box(ROUNDS)));
-                    gate.wait();
-                }
-            });
-        }
-        for _ in 0..REPETITIONS {
-            gate.wait();
-            let start = Instant::now();
-            gate.wait();
-            let operations = threads as u64 * ROUNDS * kernel.operations_per_round();
-            rates.push(operations as f64 / start.elapsed().as_secs_f64());
-        }
-    });
-    maximum(&rates).unwrap_or(0.0)
+    let seconds = fastest_pass(
+        threads,
+        || (),
+        |()| {
+            black_box(kernel.run(black_box(ROUNDS)));
+        },
+    );
+    (threads as u64 * ROUNDS * kernel.operations_per_round()) as f64 / seconds
 }
 
 /// Independent sums per round. A multiply-add takes about four cycles and two start in each, so eight would do; more hide

@@ -1,45 +1,24 @@
 //! How fast memory can be read.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::thread;
-use std::time::Instant;
 
-use crate::measurements::statistics::maximum;
+use crate::machine::together::fastest_pass;
 
-const REPETITIONS: usize = 7;
 /// Several times the largest cache of most machines.
 const BUFFER_BYTES: u64 = 512 << 20;
 
-/// Bytes per second that `threads` threads read together, each its own part of a buffer; the best of several passes.
+/// Bytes per second that `threads` threads read together, each its own part of a buffer.
 pub fn read(threads: usize, memory_bytes: Option<u64>) -> f64 {
     // A small machine should not start swapping for this.
     let bytes = memory_bytes.map_or(BUFFER_BYTES, |memory| BUFFER_BYTES.min(memory / 8));
     let words_per_thread = (bytes / 8) as usize / threads;
-    let gate = Barrier::new(threads + 1);
-    let mut rates = Vec::with_capacity(REPETITIONS);
-    thread::scope(|scope| {
-        for thread_idx in 0..threads {
-            let gate = &gate;
-            scope.spawn(move || {
-                // Written by the thread that will read it, so that it lies in that thread's memory on machines where
-                // there is a difference.
-                let words = vec![thread_idx as u64 + 1; words_per_thread];
-                for _ in 0..REPETITIONS {
-                    gate.wait();
-                    black_box(sum(black_box(&words)));
-                    gate.wait();
-                }
-            });
-        }
-        for _ in 0..REPETITIONS {
-            gate.wait();
-            let start = Instant::now();
-            gate.wait();
-            rates.push((threads * words_per_thread * 8) as f64 / start.elapsed().as_secs_f64());
-        }
+    // Written by the thread that will read it, so that it lies in that thread's memory on machines where there is a
+    // difference. Not zeros: memory that was never written to is one page of the system's.
+    let buffer = || vec![1_u64; words_per_thread];
+    let seconds = fastest_pass(threads, buffer, |words| {
+        black_box(sum(black_box(words)));
     });
-    maximum(&rates).unwrap_or(0.0)
+    (threads * words_per_thread * 8) as f64 / seconds
 }
 
 /// Several sums side by side, which the compiler turns into SIMD: one addition per word is less than reading it costs.

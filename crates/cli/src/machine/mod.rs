@@ -6,6 +6,7 @@
 mod arithmetic;
 mod bandwidth;
 mod facts;
+mod together;
 
 use std::num::NonZero;
 use std::thread;

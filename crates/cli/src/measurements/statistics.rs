@@ -11,14 +11,9 @@ pub fn median(values: &[f64]) -> Option<f64> {
     }
 }
 
-/// The largest value; `None` for no values.
-pub fn maximum(values: &[f64]) -> Option<f64> {
-    values.iter().copied().max_by(f64::total_cmp)
-}
-
 /// How far the values lie apart: `(max - min) / median`.
 pub fn relative_spread(values: &[f64]) -> Option<f64> {
-    let max = maximum(values)?;
+    let max = values.iter().copied().max_by(f64::total_cmp)?;
     let min = values.iter().copied().min_by(f64::total_cmp)?;
     Some((max - min) / median(values)?)
 }
