@@ -21,7 +21,7 @@ use tiny_llm::flash_attention::{
 use tiny_llm::{AttentionMask, Result};
 
 const DAY: &str = "week2_day4";
-const F32: Tolerance = Tolerance { atol: 4e-6, rtol: 4e-6 };
+const F32: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-5 };
 
 // -------------------------------------------------------------------------------- task 1: online softmax
 
