@@ -7,6 +7,8 @@
 
 #include "bridge.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -22,6 +24,7 @@
 #include "mlx/c/private/enums.h"
 #include "mlx/c/private/stream.h"
 #include "mlx/primitives.h"
+#include "mlx/scheduler.h"
 #include "mlx/small_vector.h"
 
 namespace mx = mlx::core;
@@ -37,6 +40,21 @@ void append_text(void* context, const char* text, size_t length) {
     static_cast<std::string*>(context)->append(text, length);
   } catch (...) {
     // No memory for the message; the failure itself is reported all the same.
+  }
+}
+
+// Set when an operation fails, until the next evaluation.
+std::atomic<bool> an_operation_failed{false};
+
+// MLX counts the tasks under way, and makes whoever evaluates wait while there are more than ten. If the thread that
+// used MLX first is still filling the queue when a task before fails, MLX 0.32.2 throws between adding a task to the
+// count and queueing the task that takes it off again. Without this, a dozen such errors stop every later evaluation
+// for ever. Counting too few is harmless: MLX queues a little more at a time.
+void forget_tasks_lost_to_errors(mx::Stream stream) {
+  if (an_operation_failed.exchange(false)) {
+    for (int n_lost = mx::scheduler::n_active_tasks(); n_lost > 0; --n_lost) {
+      mx::scheduler::notify_task_completion(stream);
+    }
   }
 }
 
@@ -68,6 +86,7 @@ class Call {
     }
     std::string message;
     if (!run_(operation_.get(), tensors.data(), tensors.data() + n_inputs_, append_text, &message)) {
+      an_operation_failed = true;
       throw std::runtime_error(message.empty() ? "a custom operation failed" : message);
     }
   }
@@ -99,12 +118,13 @@ class RustPrimitive : public mx::Primitive {
         reuses_(std::move(reuses)) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
-    if (inputs.size() != n_inputs_) {
-      throw std::runtime_error("[" + name_ + "] cannot be evaluated again after a failed evaluation");
-    }
+    forget_tasks_lost_to_errors(stream());
+    refuse_second_run(inputs, outputs);
     mx::SmallVector<bool, 12> moved(n_inputs_, false);
     mx::SmallVector<bool, 12> took_over(outputs.size(), false);
-    release_copies_of_inputs(inputs, outputs);
+    if (std::any_of(reuses_.begin(), reuses_.end(), [](int32_t donor) { return donor >= 0; })) {
+      release_copies_of_inputs(inputs, outputs);
+    }
     for (size_t i = 0; i < outputs.size(); ++i) {
       const int32_t donor = reuses_[i];
       if (donor >= 0 && can_take_over(inputs[donor], outputs[i])) {
@@ -135,6 +155,19 @@ class RustPrimitive : public mx::Primitive {
   bool is_equivalent(const mx::Primitive&) const override { return false; }
 
  private:
+  // An evaluation that fails leaves the nodes that it had not finished queueing as they were before, to be evaluated
+  // again. That is right unless this node's task was queued already and works in place.
+  void refuse_second_run(const std::vector<mx::array>& inputs, const std::vector<mx::array>& outputs) const {
+    bool began = inputs.size() != n_inputs_;
+    for (size_t i = 0; i < outputs.size() && !began; ++i) {
+      began = reuses_[i] >= 0 && outputs[i].data_shared_ptr() &&
+              outputs[i].data_shared_ptr() == inputs[reuses_[i]].data_shared_ptr();
+    }
+    if (began) {
+      throw std::runtime_error("[" + name_ + "] began in an evaluation that failed, and cannot begin again");
+    }
+  }
+
   // Each output of a node holds the list of the node's inputs, so an input of a node with two outputs is never used
   // by one alone. Only one of the lists is needed, and MLX clears all of them after this call.
   void release_copies_of_inputs(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) const {

@@ -31,9 +31,8 @@ pub fn apply(operation: impl CpuOperation, inputs: &[&Array]) -> Result<Vec<Arra
 #[track_caller]
 pub fn apply_n<const N: usize>(operation: impl CpuOperation, inputs: &[&Array]) -> Result<[Array; N], Exception> {
     let name = operation.name();
-    <[Array; N]>::try_from(apply(operation, inputs)?).map_err(|outputs| {
-        Exception::custom(format!("{name}: {} outputs where {N} are expected", outputs.len()))
-    })
+    <[Array; N]>::try_from(apply(operation, inputs)?)
+        .map_err(|outputs| Exception::custom(format!("{name}: {} outputs where {N} are expected", outputs.len())))
 }
 
 /// The operation with all that it says about these inputs, checked; and per output the input that it may take over.
