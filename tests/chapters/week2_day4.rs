@@ -114,7 +114,7 @@ fn task_1_nothing_visible_is_nan_until_something_is() {
 }
 
 #[test]
-fn task_1_any_split_gives_the_same() {
+fn task_1_random_parts() {
     property(20, |rng| {
         let (n, head_dim) = (rng.between(1, 40) as usize, rng.between(1, 5) as usize);
         let mut normal = |scale: f64| (rng.normal() * scale) as f32;
@@ -140,7 +140,7 @@ fn task_1_any_split_gives_the_same() {
 // ------------------------------------------------------------------------------------- task 2: query tile
 
 #[rstest]
-fn task_2_query_tile(
+fn task_2_attend(
     #[values(
         "one_tile",
         "whole_tiles",
@@ -261,7 +261,7 @@ fn check_case(name: &str, schedule: Schedule, other_memory_order: bool) {
 }
 
 #[rstest]
-fn task_3_heads_and_masks(
+fn task_3_attention(
     #[values(
         "plain_f32",
         "multi_head_bf16",
@@ -479,7 +479,7 @@ fn task_3_large_scores(#[values(Dtype::Float32, Dtype::Float16)] dtype: Dtype) {
 }
 
 #[test]
-fn task_3_any_problem() {
+fn task_3_random_problems() {
     property(30, |rng| {
         let (n, num_kv_heads) = (rng.between(1, 4), rng.between(1, 3));
         let (query_len, past) = (rng.between(1, 30), rng.between(0, 60));
@@ -559,7 +559,7 @@ fn several_threads(tiling: Option<Tiling>) -> Options {
 }
 
 #[rstest]
-fn task_4_threads(
+fn task_4_attention(
     #[values("four_tiles_f32", "causal_f32", "batch_bf16", "causal_batch_f16")] name: &str,
     #[values(false, true)] other_memory_order: bool,
 ) {
@@ -607,7 +607,7 @@ fn task_4_never_holds_all_scores() {
 // ------------------------------------------------------------------------------ task 5: splitting the keys
 
 #[rstest]
-fn task_5_splits(
+fn task_5_attention(
     #[values("two_f32", "remainder_f32", "several_queries_bf16", "one_key_tiles_f16", "masked_split_f32")] name: &str,
     #[values(false, true)] other_memory_order: bool,
 ) {
