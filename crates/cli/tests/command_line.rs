@@ -129,3 +129,81 @@ fn a_wrong_command_line_explains_itself() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("Usage"));
 }
+
+/// What `bench --json` writes for the tiny model, one object per repetition.
+fn bench(arguments: &[&str]) -> Vec<Value> {
+    let model = tiny_model();
+    let sizes = ["bench", "--json", "-m", &model, "--prompt-tokens", "5", "--generate-tokens", "4", "--threads", "1"];
+    let output = tiny_llm(&[&sizes, arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_benchmark_times_every_token_of_every_repetition() {
+    let runs = bench(&["--repeats", "2", "--stage", "cached", "--context-sweep", "3,8", "--profile"]);
+    assert_eq!(runs.len(), 2);
+    for run in &runs {
+        assert_eq!(run["stage"], "cached");
+        assert_eq!(run["threads"], 1);
+        assert!(run["prefill_seconds"].as_f64().unwrap() > 0.0);
+        assert_eq!(run["token_seconds"].as_array().unwrap().len(), 3); // the first token belongs to prefill
+        assert!(run["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+        assert_eq!(run["cache_dtype_bytes"], 4);
+    }
+    let contexts: Vec<_> = runs[0]["context_sweep"].as_array().unwrap().iter().map(|point| &point["context"]).collect();
+    assert_eq!(contexts, [3, 8]);
+    assert!(runs[1]["context_sweep"].as_array().unwrap().is_empty());
+    // One append of keys and values in each layer for each later token; nothing of the other repetitions is counted.
+    let profile = &runs[0]["profile"];
+    let appends = |phase: &str| {
+        let operations = profile[phase]["operations"].as_array().unwrap();
+        operations.iter().find(|o| o["name"] == "kv_append").map(|o| o["calls"].as_u64().unwrap())
+    };
+    let in_prefill = appends("prefill").unwrap();
+    assert_eq!(appends("decode").unwrap(), 3 * in_prefill);
+}
+
+#[test]
+fn an_engine_without_a_cache_is_measured_too() {
+    let runs = bench(&["--repeats", "1", "--stage", "dense", "--context-sweep", "4"]);
+    assert_eq!((&runs[0]["stage"], &runs[0]["cache_dtype_bytes"]), (&Value::from("dense"), &Value::from(0)));
+    assert_eq!(runs[0]["context_sweep"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn measurements_become_tables_and_plots() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine: Value = serde_json::from_slice(&tiny_llm(&["machine", "--json", "--threads", "1"]).stdout).unwrap();
+    let info: Value = serde_json::from_slice(&tiny_llm(&["info", "--json", "-m", &tiny_model()]).stdout).unwrap();
+    assert!(Path::new(info["path"].as_str().unwrap()).is_dir());
+    assert_eq!(info["model"]["name"], "tiny-qwen2-tied"); // and not where it lies
+    let measurements = serde_json::json!({
+        "format": 1, "date": "2026-01-31 23:59", "commit": "0123456", "command": "cargo xtask bench",
+        "machine": machine, "model": info["model"], "runs": bench(&["--stage", "flash"]),
+    });
+    let file = folder.path().join("measurements.json").display().to_string();
+    fs::write(&file, measurements.to_string()).unwrap();
+    let plots = folder.path().join("plots");
+    let output = tiny_llm(&["report", &file, "--output", &plots.display().to_string()]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("| reference, flash |") && stdout.contains("commit 0123456"), "{stdout}");
+    assert_eq!(fs::read_to_string(plots.join("table.md")).unwrap().trim(), stdout.trim());
+    assert!(fs::read_to_string(plots.join("stages.svg")).unwrap().contains("reference, flash"));
+}
+
+#[test]
+fn a_benchmark_that_means_nothing_is_refused() {
+    let model = tiny_model();
+    assert_refused(&["bench", "-m", &model, "--generate-tokens", "1"], "--generate-tokens must be at least 2");
+    assert_refused(&["bench", "-m", &model, "--repeats", "0"], "--repeats must be at least 1");
+    assert_refused(&["bench", "-m", &model, "--threads", "0"], "--threads must be at least 1");
+    assert_refused(&["bench", "-m", &model, "--prompt-tokens", "100000"], "positions, but the model has only");
+    assert_refused(&["bench", "-m", &model, "--context-sweep", "100000"], "positions, but the model has only");
+    assert_refused(&["report", "no-such-file.json"], "no-such-file.json");
+    assert_refused(&["convert", "-m", &model, "-o", "unused"], "is a folder already");
+    let output = tiny_llm(&["bench", "--stage", "fast"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no stage `fast`"));
+}

@@ -92,6 +92,28 @@ fn absolute_text<'a>(
     Text::new(text, (place.0 - x, place.1 - y), font.clone())
 }
 
+/// A plot to the left and, to the right of it, who is who.
+fn with_legend(
+    size: (u32, u32),
+    names: &[(RGBColor, String)],
+    draw: impl FnOnce(&Area<'_>) -> Result<()>,
+) -> Result<String> {
+    page(size, |area| {
+        let (plot, legend) = area.split_horizontally(size.0 as i32 - 210);
+        for (idx, (colour, name)) in names.iter().enumerate() {
+            let y = 60 + 24 * idx as i32;
+            let mark = Rectangle::new([(0, y), (14, y + 14)], colour.filled());
+            drawn(legend.draw(&mark))?;
+            drawn(legend.draw(&Text::new(name.as_str(), (22, y), (FONT, TEXT_SIZE).into_font())))?;
+        }
+        draw(&plot)
+    })
+}
+
+fn names(summaries: &[Summary]) -> Vec<(RGBColor, String)> {
+    summaries.iter().enumerate().map(|(idx, summary)| (colour(idx), summary.label.clone())).collect()
+}
+
 /// Speed of arithmetic against operations per byte, under the machine's two limits.
 pub fn roofline(machine: &Machine, summaries: &[Summary]) -> Result<String> {
     let points = || {
@@ -103,30 +125,28 @@ pub fn roofline(machine: &Machine, summaries: &[Summary]) -> Result<String> {
     let xs = around(points().map(|(x, _)| x).chain([ridge]), 2.0);
     let ys = around(points().map(|(_, y)| y).chain([machine.peak_flops]), 1.5);
     let giga = ys.start / 1e9..ys.end / 1e9;
-    page((900, 560), |area| {
+    let limits = format!("limits: {:.1} GB/s, {:.0} GFLOP/s", machine.bandwidth / 1e9, machine.peak_flops / 1e9);
+    let names = [names(summaries), vec![(BLACK, limits)]].concat();
+    with_legend((900, 520), &names, |area| {
         let mut builder = ChartBuilder::on(area);
-        builder.caption("roofline", (FONT, TITLE_SIZE)).margin(15).x_label_area_size(50).y_label_area_size(70);
+        builder.caption("roofline: circles decode, triangles prefill", (FONT, TITLE_SIZE));
+        builder.margin(15).x_label_area_size(50).y_label_area_size(70);
         let mut chart = drawn(builder.build_cartesian_2d(xs.clone().log_scale(), giga.log_scale()))?;
         let mut mesh = chart.configure_mesh();
         mesh.x_desc("operations per byte moved").y_desc("GFLOP/s").label_style((FONT, TEXT_SIZE));
-        drawn(mesh.x_label_formatter(&number).y_label_formatter(&number).draw())?;
+        mesh.light_line_style(TRANSPARENT).x_label_formatter(&number).y_label_formatter(&number);
+        drawn(mesh.draw())?;
 
         let roof = |x: f64| (x, machine.peak_flops.min(machine.bandwidth * x) / 1e9);
-        let limit = LineSeries::new([xs.start, ridge, xs.end].map(roof), BLACK.stroke_width(2));
-        let name = format!("the machine: {:.1} GB/s, {:.0} GFLOP/s", machine.bandwidth / 1e9, machine.peak_flops / 1e9);
-        drawn(chart.draw_series(limit))?.label(name).legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], BLACK));
+        drawn(chart.draw_series(LineSeries::new([xs.start, ridge, xs.end].map(roof), BLACK.stroke_width(2))))?;
         for (idx, summary) in summaries.iter().enumerate() {
             let style = colour(idx).filled();
             let decode = Circle::new((summary.decode_intensity, summary.decode_flops / 1e9), 6, style);
             let prefill = TriangleMarker::new((summary.prefill_intensity, summary.prefill_flops / 1e9), 8, style);
-            drawn(chart.draw_series([decode]))?
-                .label(summary.label.clone())
-                .legend(move |(x, y)| Circle::new((x + 9, y), 5, style));
+            drawn(chart.draw_series([decode]))?;
             drawn(chart.draw_series([prefill]))?;
         }
-        let mut labels = chart.configure_series_labels();
-        labels.position(SeriesLabelPosition::LowerRight).background_style(WHITE.mix(0.9)).border_style(BLACK);
-        drawn(labels.label_font((FONT, TEXT_SIZE)).draw())
+        Ok(())
     })
 }
 
@@ -141,54 +161,51 @@ fn number(value: &f64) -> String {
     if *value >= 10.0 { format!("{value:.0}") } else { format!("{value}") }
 }
 
-/// One line of a plot.
-struct Line {
-    name: String,
-    points: Vec<(f64, f64)>,
-}
+/// One line of a plot: `(x, y)`, from left to right.
+type Points = Vec<(f64, f64)>;
 
 /// Speed of decoding against the length of the context; `None` if nobody was measured so.
 pub fn context_sweep(summaries: &[Summary]) -> Result<Option<String>> {
-    let line = |summary: &Summary| Line {
-        name: summary.label.clone(),
-        points: summary.context_sweep.iter().map(|&(context, speed)| (context as f64, speed)).collect(),
-    };
-    lines("decode behind a context", "tokens in the context", "tokens/s", summaries.iter().map(line).collect())
+    lines("decode behind a context", "tokens in the context", "tokens/s", summaries, |summary| {
+        summary.context_sweep.iter().map(|&(context, speed)| (context as f64, speed)).collect()
+    })
 }
 
 /// Time of each token; `None` if there are none.
 pub fn token_times(summaries: &[Summary]) -> Result<Option<String>> {
-    let line = |summary: &Summary| Line {
-        name: summary.label.clone(),
-        points: (2..).map(f64::from).zip(summary.token_seconds.iter().map(|seconds| seconds * 1e3)).collect(),
-    };
-    lines("time of each token", "generated token", "ms", summaries.iter().map(line).collect())
+    lines("time of each token", "generated token", "ms", summaries, |summary| {
+        (2..).map(f64::from).zip(summary.token_seconds.iter().map(|seconds| seconds * 1e3)).collect()
+    })
 }
 
-/// Lines over a linear axis; upwards logarithmic, because engines differ by factors.
-fn lines(title: &str, x_name: &str, y_name: &str, lines: Vec<Line>) -> Result<Option<String>> {
-    let points = || lines.iter().flat_map(|line| line.points.iter().copied());
+/// A line for each engine that has points. Upwards logarithmic, because engines differ by factors.
+fn lines(
+    title: &str,
+    x_name: &str,
+    y_name: &str,
+    summaries: &[Summary],
+    points: impl Fn(&Summary) -> Points,
+) -> Result<Option<String>> {
+    // An engine has the same colour in every plot, whether or not it is in this one.
+    let all = names(summaries).into_iter().zip(summaries.iter().map(points));
+    let (names, lines): (Vec<_>, Vec<Points>) = all.filter(|(_, points)| !points.is_empty()).unzip();
+    let points = || lines.iter().flatten().copied();
     let right = points().map(|(x, _)| x).fold(0.0, f64::max);
     if right == 0.0 {
         return Ok(None);
     }
     let ys = around(points().map(|(_, y)| y), 1.5);
-    let svg = page((900, 480), |area| {
+    let svg = with_legend((900, 460), &names, |area| {
         let mut builder = ChartBuilder::on(area);
         builder.caption(title, (FONT, TITLE_SIZE)).margin(15).x_label_area_size(50).y_label_area_size(70);
         let mut chart = drawn(builder.build_cartesian_2d(0.0..right * 1.02, ys.log_scale()))?;
         let mut mesh = chart.configure_mesh();
-        mesh.x_desc(x_name).y_desc(y_name).label_style((FONT, TEXT_SIZE));
-        drawn(mesh.y_label_formatter(&number).draw())?;
-        for (idx, line) in lines.into_iter().enumerate().filter(|(_, line)| !line.points.is_empty()) {
-            let colour = colour(idx);
-            drawn(chart.draw_series(LineSeries::new(line.points, colour.stroke_width(2)).point_size(2)))?
-                .label(line.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(3)));
+        mesh.x_desc(x_name).y_desc(y_name).label_style((FONT, TEXT_SIZE)).light_line_style(TRANSPARENT);
+        drawn(mesh.x_label_formatter(&number).y_label_formatter(&number).draw())?;
+        for ((colour, _), points) in names.iter().zip(&lines) {
+            drawn(chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)).point_size(2)))?;
         }
-        let mut labels = chart.configure_series_labels();
-        labels.position(SeriesLabelPosition::UpperRight).background_style(WHITE.mix(0.9)).border_style(BLACK);
-        drawn(labels.label_font((FONT, TEXT_SIZE)).draw())
+        Ok(())
     })?;
     Ok(Some(svg))
 }
@@ -233,8 +250,11 @@ mod tests {
     fn the_roofline_has_a_roof_and_two_points_for_each() {
         let (machine, summaries) = three();
         let svg = roofline(&machine, &summaries).unwrap();
-        assert_shows(&svg, &["operations per byte moved", "40.0 GB/s, 200 GFLOP/s", "reference, dense", "llama.cpp"]);
-        assert_eq!(svg.matches("<circle ").count(), 3 + 3); // the others are in the legend
+        assert_shows(
+            &svg,
+            &["operations per byte moved", "limits: 40.0 GB/s, 200 GFLOP/s", "reference, dense", "llama.cpp"],
+        );
+        assert_eq!(svg.matches("<circle ").count(), 3);
         assert_eq!(svg.matches("<polygon ").count(), 3);
     }
 
