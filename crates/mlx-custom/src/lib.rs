@@ -60,6 +60,7 @@
 
 mod apply;
 mod bridge;
+mod constant;
 mod element;
 mod error;
 mod gather;
@@ -73,6 +74,7 @@ mod tensor_type;
 mod threads;
 
 pub use apply::{apply, apply_n};
+pub use constant::Constant;
 pub use element::Element;
 pub use error::OperationError;
 pub use operation::{CpuOperation, Layout};
