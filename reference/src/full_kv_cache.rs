@@ -72,7 +72,7 @@ impl KvCache for FullKvCache {
         let append = KvAppend::new(self.len, capacity, Arc::clone(&self.bytes_copied));
         let buffers = append.apply(self.buffers.as_ref(), keys, values)?;
         let filled = (.., .., ..len as i32);
-        let fetched = (buffers.keys.try_index(filled.clone())?, buffers.values.try_index(filled)?);
+        let fetched = (buffers.keys.try_index(filled)?, buffers.values.try_index(filled)?);
 
         // Drops the old buffers: from here on only the operation holds them, so it may write into their memory.
         self.buffers = Some(buffers);

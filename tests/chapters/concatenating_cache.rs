@@ -39,7 +39,7 @@ impl KvCache for ConcatenatingCache {
         }
         if let Some((keys, values)) = self.stored.take() {
             let kept = (.., .., ..len);
-            self.stored = Some((keys.try_index(kept.clone())?, values.try_index(kept)?));
+            self.stored = Some((keys.try_index(kept)?, values.try_index(kept)?));
         }
         Ok(())
     }
