@@ -5,7 +5,8 @@ use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, ap
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
-use crate::quantized::matrix::{Format, view_of};
+use crate::quantized::matmul::is_float;
+use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::Float;
 use crate::quantized::{QuantizedMatrix, quantized_matmul};
 
@@ -30,10 +31,11 @@ impl QuantizedEmbedding {
     /// [`Error::Mlx`](crate::Error::Mlx) when the ids are not integers; an id beyond the vocabulary is an error when the array is evaluated.
     pub fn forward(&self, token_ids: &Array) -> Result<Array> {
         // [task 2.2.9] QuantizedEmbedding::forward
-        let token_ids = token_ids.as_dtype(Dtype::Uint32)?;
-        let [packed, scales, biases] = self.weight.arrays();
-        let operation = LookUp { format: self.weight.format(), dtype: self.dtype };
-        let [vectors] = apply_n(operation, &[&token_ids, packed, scales, biases])?;
+        // The operation refuses what is not u32. A negative id becomes one that no vocabulary has.
+        let token_ids =
+            if is_float(token_ids.dtype()) { token_ids.clone() } else { token_ids.as_dtype(Dtype::Uint32)? };
+        let operation = LookUp { matrix: self.weight.constant()?, dtype: self.dtype };
+        let [vectors] = apply_n(operation, &[&token_ids])?;
         Ok(vectors)
         // [end]
     }
@@ -49,9 +51,9 @@ impl QuantizedEmbedding {
     }
 }
 
-/// Inputs: token ids `[..]`, packed, scales, biases.
+/// Input: token ids, `[..]`.
 struct LookUp {
-    format: Format,
+    matrix: ConstantMatrix,
     dtype: Dtype,
 }
 
@@ -61,9 +63,12 @@ impl CpuOperation for LookUp {
     }
 
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
-        let [token_ids, _, scales, _] = inputs else { return Err("takes token ids and a matrix".into()) };
+        let [token_ids] = inputs else { return Err("takes token ids".into()) };
+        if token_ids.dtype != Dtype::Uint32 {
+            return Err(format!("token ids are integers, not {:?}", token_ids.dtype).into());
+        }
         let mut shape = token_ids.shape.clone();
-        shape.push(scales.shape[1] * self.format.group_size);
+        shape.push(self.matrix.inputs());
         Ok(vec![TensorType { shape, dtype: self.dtype }])
     }
 
@@ -79,7 +84,7 @@ impl CpuOperation for LookUp {
 impl LookUp {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
         let token_ids = inputs[0].as_slice::<u32>()?;
-        let matrix = view_of(&inputs[1..], self.format)?;
+        let matrix = self.matrix.view()?;
         let vectors = output.as_mut_slice::<T>()?.chunks_exact_mut(matrix.inputs);
         for (&token_id, vector) in token_ids.iter().zip(vectors) {
             let row = token_id as usize;

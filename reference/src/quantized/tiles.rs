@@ -49,10 +49,11 @@ pub fn for_each_tile(n_tokens: usize, n_rows: usize, body: impl Fn(Range<usize>,
         static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     }
     // [task 2.2.8] for_each_tile
-    // A few blocks per thread, so that a thread that is interrupted leaves the others its share. For few tokens a
-    // block should be worth the handing out; for many, sixteen rows already are.
-    let (smallest, largest) = if n_tokens < 4 { (2 * ROW_BLOCK, 32 * ROW_BLOCK) } else { (ROW_BLOCK, 4 * ROW_BLOCK) };
-    let per_block = n_rows.div_ceil(4 * num_threads()).next_multiple_of(ROW_BLOCK).clamp(smallest, largest);
+    // More blocks than threads, so that a thread that is interrupted leaves the others its share. For few tokens memory
+    // is the limit, which likes long runs; for many, sixteen rows are worth the handing out.
+    let (per_thread, smallest, largest) =
+        if n_tokens < 4 { (2, 2 * ROW_BLOCK, 256 * ROW_BLOCK) } else { (4, ROW_BLOCK, 4 * ROW_BLOCK) };
+    let per_block = n_rows.div_ceil(per_thread * num_threads()).next_multiple_of(ROW_BLOCK).clamp(smallest, largest);
     parallel_for(n_rows.div_ceil(per_block), |block| {
         let rows = block * per_block..n_rows.min((block + 1) * per_block);
         SCRATCH.with_borrow_mut(|scratch| {

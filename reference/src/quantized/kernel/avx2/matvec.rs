@@ -10,7 +10,7 @@ use crate::quantized::activations::LANES;
 const ROWS: usize = 4;
 
 /// How far ahead of the loop weights are asked for. A page's end stops the processor's own prefetcher.
-const PREFETCH_BYTES: usize = 2048;
+const PREFETCH_BYTES: usize = 4096;
 
 /// What is the same for all rows.
 struct Row<'a> {
@@ -112,6 +112,8 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     let whole_chunks = words_per_row / (LANES / 2);
 
     let n_chunks = x.integers.len() / (LANES * P);
+    // What lies behind this thread's rows is another thread's business.
+    let ahead = if first * words_per_row + x.ahead < job.rows.end * words_per_row { x.ahead } else { 0 };
     // SAFETY: a chunk is eight words of a row and `LANES * P` integers of the activations; both have `whole_chunks` of
     // them, and the activations one more if rows end in half a chunk. Prefetching reads nothing.
     unsafe {
@@ -129,7 +131,7 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
             let integers = x.integers.as_ptr().add(chunk * LANES * P);
             for r in 0..R {
                 let words = first_word.add(r * words_per_row + chunk * (LANES / 2));
-                _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(x.ahead).cast());
+                _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(ahead).cast());
                 let dots = dot_chunk::<P>(_mm256_loadu_si256(words.cast()), integers, mask);
                 acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale_of(r, chunk), acc[r]);
             }
