@@ -480,17 +480,23 @@ fn task_3_large_scores(#[values(Dtype::Float32, Dtype::Float16)] dtype: Dtype) {
 
 #[test]
 fn task_3_random_problems() {
-    property(30, |rng| {
+    property(40, |rng| {
         let (n, num_kv_heads) = (rng.between(1, 4), rng.between(1, 3));
         let (query_len, past) = (rng.between(1, 30), rng.between(0, 60));
         let (batch, head_dim, key_len) = (rng.between(1, 3), rng.between(1, 40), query_len + past);
         let sizes = Sizes { batch, num_heads: n * num_kv_heads, num_kv_heads, query_len, key_len, head_dim };
         let dtype = [Dtype::Float32, Dtype::Float16, Dtype::Bfloat16][rng.between(0, 2) as usize];
         let inputs = Inputs::random(rng, sizes, dtype);
-        let mask = match rng.between(0, 2) {
+        let mask = match rng.between(0, 3) {
             0 => AttentionMask::None,
             1 => AttentionMask::Causal,
-            _ => AttentionMask::Array(must(rng.array(&[query_len, key_len], dtype))),
+            2 => AttentionMask::Array(must(rng.array(&[query_len, key_len], dtype))),
+            _ => {
+                // Every query sees the first key.
+                let mut sees = |i: i32| i % key_len == 0 || rng.uniform() < 0.5;
+                let allowed: Vec<bool> = (0..query_len * key_len).map(&mut sees).collect();
+                AttentionMask::Array(Array::from_slice(&allowed, &[query_len, key_len]))
+            }
         };
         let (positions, keys) = (rng.between(1, 20) as usize, rng.between(1, 90) as usize);
         let tiling = Some(Tiling { positions, keys, splits: 1 });
