@@ -34,12 +34,13 @@ impl<'a> KeyTile<'a> {
     /// A tile for up to `len` keys of `head_dim` numbers, to be used with `n_rows` rows of queries.
     pub fn new(len: usize, head_dim: usize, n_rows: usize) -> Self {
         let as_columns = n_rows >= COLUMNS_FROM_ROWS;
-        // A line more than the keys need: rows at a distance of a power of two would share few sets of the cache.
-        let (n_key_rows, key_stride) =
-            if as_columns { (head_dim, len.next_multiple_of(LINE) + LINE) } else { (len, stride(head_dim)) };
-        let keys = Rows::new(n_key_rows, key_stride);
-        let values = Rows::new(len, stride(head_dim));
-        Self { range: 0..0, head_dim, as_columns, keys, values }
+        let mut keys = Rows::new();
+        if as_columns {
+            // A line more than the keys need: rows at a distance of a power of two would share few sets of the cache.
+            keys.stride = len.next_multiple_of(LINE) + LINE;
+            keys.own = AlignedBuffer::zeroed(head_dim * keys.stride);
+        }
+        Self { range: 0..0, head_dim, as_columns, keys, values: Rows::new() }
     }
 
     /// Which of the S keys it holds.
@@ -114,15 +115,16 @@ pub fn stride(head_dim: usize) -> usize {
 }
 
 impl<'a> Rows<'a> {
-    fn new(n_rows: usize, stride: usize) -> Self {
-        Self { own: AlignedBuffer::zeroed(n_rows * stride), stride, in_place: None }
+    /// No rows yet, and no memory for them: it may never be needed.
+    fn new() -> Self {
+        Self { own: AlignedBuffer::zeroed(0), stride: 0, in_place: None }
     }
 
     #[inline(always)]
     fn load<S: Simd>(&mut self, x: Operand<'a>, batch: usize, head: usize, range: Range<usize>, head_dim: usize) {
         self.in_place = None;
         // Read in place, rows must be whole vectors: a product would read beyond the last one.
-        if head_dim % S::LANES == 0 {
+        if head_dim.is_multiple_of(S::LANES) {
             self.in_place = x.rows_in_place(batch, head, range.clone());
         }
         if self.in_place.is_some() {
@@ -130,6 +132,9 @@ impl<'a> Rows<'a> {
             return;
         }
         self.stride = stride(head_dim);
+        if self.own.len() < range.len() * self.stride {
+            self.own = AlignedBuffer::zeroed(range.len() * self.stride);
+        }
         for (row, key) in range.enumerate() {
             x.read([batch, head, key], 0, &mut self.own[row * self.stride..][..head_dim]);
         }

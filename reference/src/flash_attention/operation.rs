@@ -47,8 +47,8 @@ pub(super) struct FlashAttention {
     pub options: Options,
 }
 
-/// About ten microseconds of one thread; to share less among several costs more than it brings.
-const LEAST_TO_SHARE: usize = 300_000;
+/// A few microseconds of one thread: to share less among several costs more than it brings.
+const LEAST_TO_SHARE: usize = 100_000;
 
 impl CpuOperation for FlashAttention {
     fn name(&self) -> &'static str {
