@@ -68,7 +68,13 @@ impl Stored {
 impl Matrix {
     /// The inputs `packed`, `scales` and `biases` of a case.
     pub fn of(case: &Case) -> Self {
-        let (packed, scales, biases) = (case.array("packed"), case.array("scales"), case.array("biases"));
+        Self::with_prefix(case, "")
+    }
+
+    /// As [`Matrix::of`], for a case with several matrices: `<prefix>packed` and so on.
+    pub fn with_prefix(case: &Case, prefix: &str) -> Self {
+        let [packed, scales, biases] =
+            ["packed", "scales", "biases"].map(|part| case.array(&format!("{prefix}{part}")));
         let (group_size, bits) = (case.i32("group_size") as usize, case.i32("bits") as usize);
         let stored = |array: &Array| Stored::new(&f32s(array), array.dtype());
         Self {
@@ -307,6 +313,11 @@ pub fn expect_within(what: &str, got: &[f32], expected: impl ExactSizeIterator<I
         let error = (f64::from(*got) - value).abs();
         assert!(error <= off, "{what}: number {at} is {got}, exactly {value}; off by {error:e}, allowed are {off:e}");
     }
+}
+
+/// `[n / width, width]`
+pub fn rows(values: &[f32], width: usize) -> Array {
+    Array::from_slice(values, &[(values.len() / width) as i32, width as i32])
 }
 
 /// The numbers of a float array, as f32.

@@ -1,0 +1,102 @@
+//! What every kernel is tested with, on its own.
+
+use std::ops::Range;
+
+use grader::{Fixture, Rng, Tolerance, check_close};
+use mlx_rs::Dtype;
+use tiny_llm::quantized::kernel::{Kernel, Portable, available_kernels};
+
+use crate::quantized_matrices::{Matrix, expect_within, f32s, formats, multiply, random_activations, rounded, rows};
+use crate::{DAY, FLOATS};
+
+/// The same f32 sums in another order.
+const ORDER: Tolerance = Tolerance { atol: 1e-3, rtol: 1e-5 };
+
+/// The kernels for this processor's instruction sets. Where there is none, tasks 6 and 7 have nothing to write.
+pub fn vector_kernels() -> Vec<&'static dyn Kernel> {
+    let kernels: Vec<_> =
+        available_kernels().iter().copied().filter(|kernel| kernel.name() != Portable.name()).collect();
+    if kernels.is_empty() {
+        println!("no kernel for this processor's instruction set: it runs `portable`, and there is nothing to do");
+    }
+    kernels
+}
+
+/// Cases of the fixture: rows and tokens at once, and the rows once more in two parts.
+pub fn check_cases(kernel: &dyn Kernel, names: &[&str]) {
+    let fixture = Fixture::load(DAY);
+    for name in names {
+        let case = fixture.case(&format!("kernel/{name}"));
+        let matrix = Matrix::of(case);
+        let x = f32s(&case.array("x"));
+        let (tokens, activations) = (x.len() / matrix.inputs, rounded(&matrix, &x));
+        let whole = multiply(kernel, &matrix, &activations, 0..tokens, 0..matrix.outputs);
+        case.check(Ok::<_, tiny_llm::Error>(rows(&whole, matrix.outputs)));
+        let half = matrix.outputs / 2;
+        for part in [0..half, half..matrix.outputs] {
+            let got = multiply(kernel, &matrix, &activations, 0..tokens, part.clone());
+            let expected: Vec<f32> =
+                whole.chunks_exact(matrix.outputs).flat_map(|row| row[part.clone()].to_vec()).collect();
+            let what = format!("{} {name}: rows {part:?} on their own", kernel.name());
+            check_close(&what, Ok::<_, tiny_llm::Error>(rows(&got, part.len())), &rows(&expected, part.len()), ORDER);
+        }
+    }
+}
+
+/// Rows and inputs around every boundary, in all formats, against f64.
+pub fn sweep(kernel: &dyn Kernel, token_ranges: &[Range<usize>]) {
+    const INPUTS: [usize; 10] = [32, 64, 96, 128, 160, 256, 288, 512, 544, 1088];
+    const ROWS: [Range<usize>; 9] = [0..1, 39..40, 0..5, 3..18, 0..16, 16..32, 1..18, 9..40, 7..40];
+    let tokens = token_ranges.iter().map(|range| range.end).max().unwrap_or(1);
+    let mut rng = Rng::new(8);
+    for (number, inputs) in INPUTS.into_iter().enumerate() {
+        for (format_number, format) in formats().filter(|format| inputs % format.group_size == 0).enumerate() {
+            let dtype = FLOATS[(number + format_number) % 3];
+            let matrix = Matrix::random(&mut rng, [40, inputs], format, dtype);
+            let x = rounded(&matrix, &random_activations(&mut rng, tokens, inputs));
+            let expected = matrix.product_of(&x);
+            for (tokens, rows) in token_ranges.iter().flat_map(|tokens| ROWS.map(|rows| (tokens.clone(), rows))) {
+                let what = format!(
+                    "{}, {inputs} inputs, {format:?}, {dtype:?}, tokens {tokens:?}, rows {rows:?}",
+                    kernel.name()
+                );
+                let places: Vec<usize> =
+                    tokens.clone().flat_map(|token| rows.clone().map(move |row| token * 40 + row)).collect();
+                let got = multiply(kernel, &matrix, &x, tokens, rows);
+                expect_within(&what, &got, places.iter().map(|&place| expected[place]));
+            }
+        }
+    }
+}
+
+/// All weights and all activations as large as they can be: sums must not overflow.
+pub fn largest_integers(kernel: &dyn Kernel, tokens: usize) {
+    for format in formats() {
+        for sign in [1.0, -1.0] {
+            let matrix = Matrix::with_largest_integers([17, 640], format);
+            let x = rounded(&matrix, &vec![sign * 3.0; tokens * matrix.inputs]);
+            let what = format!("{}, {format:?}, integers at the end of their range", kernel.name());
+            let got = multiply(kernel, &matrix, &x, 0..tokens, 0..17);
+            expect_within(&what, &got, matrix.product_of(&x).into_iter());
+        }
+    }
+}
+
+/// A token with a NaN has NaN in all its products; the others have none.
+pub fn not_finite(kernel: &dyn Kernel, tokens: usize) {
+    let mut rng = Rng::new(9);
+    for format in formats() {
+        let matrix = Matrix::random(&mut rng, [19, 384], format, Dtype::Bfloat16);
+        let clean = random_activations(&mut rng, tokens, 384);
+        let mut spoiled = clean.clone();
+        spoiled[384 + 383] = f32::NAN;
+        let run = |x: &[f32]| multiply(kernel, &matrix, &rounded(&matrix, x), 0..tokens, 0..19);
+        for (at, (before, after)) in run(&clean).into_iter().zip(run(&spoiled)).enumerate() {
+            let what = format!("{}, {format:?}: output {} of token {}", kernel.name(), at % 19, at / 19);
+            match at / 19 {
+                1 => assert!(after.is_nan(), "{what}, which has a NaN, is {after}"),
+                _ => assert_eq!(before, after, "{what}, when token 1 has a NaN"),
+            }
+        }
+    }
+}
