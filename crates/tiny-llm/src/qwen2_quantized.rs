@@ -1,6 +1,7 @@
 //! Loading the model from day 2.2 on: matrices that the checkpoint stores quantized stay so.
 
 use checkpoint::Checkpoint;
+use mlx_custom::Constant;
 use mlx_rs::{Array, Dtype};
 
 use crate::fused::{FusedBlock, QkvWeights};
@@ -141,17 +142,21 @@ impl Weights<'_> {
         ) else {
             return Ok(None);
         };
-        if q.format() != k.format() || k.format() != v.format() || gate_proj.format() != up_proj.format() {
+        let format = |matrix: &QuantizedMatrix| (matrix.group_size, matrix.bits);
+        if format(&q) != format(&k) || format(&k) != format(&v) || format(&gate_proj) != format(&up_proj) {
             return Ok(None);
         }
         let (num_heads, num_kv_heads, head_dim) =
             (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let bias = |name: &str, heads: usize| self.bias(&format!("{prefix}.self_attn.{name}.bias"), heads * head_dim);
         let biases = match (bias("q_proj", num_heads)?, bias("k_proj", num_kv_heads)?, bias("v_proj", num_kv_heads)?) {
-            (Some(q), Some(k), Some(v)) => Some([q, k, v]),
+            (Some(q), Some(k), Some(v)) => Some([Constant::new(&q)?, Constant::new(&k)?, Constant::new(&v)?]),
             _ => None,
         };
-        let norm = |name: &str| self.tensor(&format!("{prefix}.{name}.weight"), &[config.hidden_size], Dtype::Float32);
+        let norm = |name: &str| -> Result<Constant> {
+            let name = format!("{prefix}.{name}.weight");
+            Ok(Constant::new(&self.tensor(&name, &[config.hidden_size], Dtype::Float32)?)?)
+        };
         Ok(Some(FusedBlock {
             input_layernorm: norm("input_layernorm")?,
             qkv: QkvWeights { matrices: [q, k, v], biases, num_heads, num_kv_heads, head_dim },

@@ -1,5 +1,6 @@
 //! A transformer block of five operations besides its cache.
 
+use mlx_custom::Constant;
 use mlx_rs::Array;
 
 use crate::fused::{QkvWeights, linear_add, norm_qkv_rope, norm_swiglu};
@@ -10,12 +11,12 @@ use crate::{AttentionBackend, AttentionMask, KvCache, Offset, Result, RotaryEmbe
 #[derive(Debug, Clone)]
 pub struct FusedBlock {
     /// `[E]`, f32
-    pub input_layernorm: Array,
+    pub input_layernorm: Constant,
     pub qkv: QkvWeights,
     /// `[E, H_q * D]`
     pub o_proj: QuantizedMatrix,
     /// `[E]`, f32
-    pub post_attention_layernorm: Array,
+    pub post_attention_layernorm: Constant,
     /// `[I, E]`
     pub gate_proj: QuantizedMatrix,
     /// `[I, E]`

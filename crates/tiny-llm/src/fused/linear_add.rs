@@ -7,7 +7,7 @@ use mlx_rs::{Array, Dtype};
 use crate::Result;
 use crate::quantized::QuantizedMatrix;
 use crate::quantized::kernel::best_kernel;
-use crate::quantized::matrix::{Format, view_of};
+use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 
 /// `residual + x Wᵀ`: `[B, L, O]`, in the residual's dtype, which is `x`'s too.
@@ -18,14 +18,13 @@ use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 /// # Errors
 /// [`Error::Mlx`](crate::Error::Mlx) when the shapes do not fit.
 pub fn linear_add(x: &Array, residual: &Array, matrix: &QuantizedMatrix) -> Result<Array> {
-    let [packed, scales, biases] = matrix.arrays();
-    let [output] = apply_n(LinearAdd { format: matrix.format() }, &[x, residual, packed, scales, biases])?;
+    let [output] = apply_n(LinearAdd { matrix: matrix.constant()? }, &[x, residual])?;
     Ok(output)
 }
 
-/// Inputs: x, residual `[B, L, O]`, packed, scales, biases.
+/// Inputs: x `[B, L, I]` or `[B, H, L, D]`, residual `[B, L, O]`.
 struct LinearAdd {
-    format: Format,
+    matrix: ConstantMatrix,
 }
 
 impl CpuOperation for LinearAdd {
@@ -34,21 +33,17 @@ impl CpuOperation for LinearAdd {
     }
 
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
-        let [x, residual, packed, scales, _] = inputs else {
-            return Err("takes x, a residual and a matrix".into());
-        };
-        let features = scales.shape[1] * self.format.group_size;
+        let [x, residual] = inputs else { return Err("takes x and a residual".into()) };
+        let (inputs, outputs) = (self.matrix.inputs(), self.matrix.outputs());
         let fits = match (x.shape.as_slice(), residual.shape.as_slice()) {
-            (&[batch, heads, len, dim], &[b, l, o]) => {
-                (b, l, o) == (batch, len, packed.shape[0]) && heads * dim == features
-            }
-            (&[batch, len, dim], &[b, l, o]) => (b, l, o) == (batch, len, packed.shape[0]) && dim == features,
+            (&[batch, heads, len, dim], &[b, l, o]) => (b, l, o, heads * dim) == (batch, len, outputs, inputs),
+            (&[batch, len, dim], &[b, l, o]) => (b, l, o, dim) == (batch, len, outputs, inputs),
             _ => false,
         };
         if !fits || x.dtype != residual.dtype {
             return Err(format!(
-                "x {:?} {:?} and residual {:?} {:?} do not fit a matrix [{}, {features}]",
-                x.dtype, x.shape, residual.dtype, residual.shape, packed.shape[0]
+                "x {:?} {:?} and residual {:?} {:?} do not fit a matrix [{outputs}, {inputs}]",
+                x.dtype, x.shape, residual.dtype, residual.shape
             )
             .into());
         }
@@ -76,7 +71,7 @@ impl CpuOperation for LinearAdd {
 impl LinearAdd {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
         let x = inputs[0].strided::<T>()?;
-        let matrix = view_of(&inputs[2..5], self.format)?;
+        let matrix = self.matrix.view()?;
         let holds_residual = output.holds_input();
         let out = output.as_mut_slice::<T>()?;
         if !holds_residual {

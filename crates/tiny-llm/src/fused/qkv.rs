@@ -1,14 +1,14 @@
 //! RMSNorm, the query, key and value projections, and the rotary embedding, in one operation.
 
 use half::{bf16, f16};
-use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n, parallel_for};
+use mlx_custom::{Constant, CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n, parallel_for};
 use mlx_rs::{Array, Dtype};
 
-use crate::fused::rms_norm::rms_norm_row;
+use crate::fused::rms_norm::{check_norm, rms_norm_row};
 use crate::quantized::QuantizedMatrix;
 use crate::quantized::kernel::best_kernel;
-use crate::quantized::matmul::is_float;
-use crate::quantized::matrix::{Format, floats, view_of};
+use crate::quantized::matmul::{check_bias, projected};
+use crate::quantized::matrix::{ConstantMatrix, floats};
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 use crate::{Error, Offset, Result, RotaryEmbedding};
 
@@ -18,7 +18,7 @@ pub struct QkvWeights {
     /// Query `[H_q * D, E]`, key and value `[H_kv * D, E]`, with the same group size and bits.
     pub matrices: [QuantizedMatrix; 3],
     /// `[H_q * D]`, `[H_kv * D]`, `[H_kv * D]`
-    pub biases: Option<[Array; 3]>,
+    pub biases: Option<[Constant; 3]>,
     /// H_q
     pub num_heads: usize,
     /// H_kv
@@ -38,7 +38,7 @@ pub struct QkvWeights {
 /// [`Error::Mlx`] when shapes or formats do not fit.
 pub fn norm_qkv_rope(
     x: &Array,
-    norm_weight: &Array,
+    norm_weight: &Constant,
     eps: f32,
     weights: &QkvWeights,
     rope: &RotaryEmbedding,
@@ -51,21 +51,17 @@ pub fn norm_qkv_rope(
         return Err(Error::invalid("norm_qkv_rope", "rotates halves of a head, and this table is for adjacent pairs"));
     }
     let starts = start_positions(rope, offset, batch, len)?;
+    let [q, k, v] = &weights.matrices;
     let operation = NormQkvRope {
+        norm_weight: norm_weight.clone(),
         eps,
-        format: weights.matrices[0].format(),
-        num_heads: weights.num_heads,
-        num_kv_heads: weights.num_kv_heads,
+        matrices: [q.constant()?, k.constant()?, v.constant()?],
+        biases: weights.biases.clone(),
+        heads: [weights.num_heads, weights.num_kv_heads, weights.num_kv_heads],
         head_dim: weights.head_dim,
         starts,
     };
-    let mut inputs = vec![x, norm_weight, rope.cos(), rope.sin()];
-    if weights.matrices.iter().any(|matrix| matrix.format() != operation.format) {
-        return Err(Error::invalid("norm_qkv_rope", "query, key and value weights have different formats"));
-    }
-    inputs.extend(weights.matrices.iter().flat_map(QuantizedMatrix::arrays));
-    inputs.extend(weights.biases.iter().flatten());
-    Ok(apply_n(operation, &inputs)?)
+    Ok(apply_n(operation, &[x, rope.cos(), rope.sin()])?)
 }
 
 /// The position of the first token of each row, `[B]`.
@@ -90,25 +86,19 @@ fn start_positions(rope: &RotaryEmbedding, offset: Offset<'_>, batch: i32, len: 
     }
 }
 
-/// Inputs: x, norm weight, cos, sin, three matrices of three parts each, and perhaps three biases.
+/// Inputs: x `[B, L, E]`, cos and sin `[max_positions, dims / 2]`.
 struct NormQkvRope {
+    /// `[E]`
+    norm_weight: Constant,
     eps: f32,
-    format: Format,
-    num_heads: usize,
-    num_kv_heads: usize,
+    /// Query, key, value.
+    matrices: [ConstantMatrix; 3],
+    biases: Option<[Constant; 3]>,
+    /// Heads of query, key, value.
+    heads: [usize; 3],
     head_dim: usize,
     /// The position of the first token of each row, `[B]`.
     starts: Vec<usize>,
-}
-
-const FIRST_MATRIX: usize = 4;
-const FIRST_BIAS: usize = FIRST_MATRIX + 9;
-
-impl NormQkvRope {
-    /// Heads of query, key, value.
-    fn heads(&self) -> [usize; 3] {
-        [self.num_heads, self.num_kv_heads, self.num_kv_heads]
-    }
 }
 
 impl CpuOperation for NormQkvRope {
@@ -117,39 +107,17 @@ impl CpuOperation for NormQkvRope {
     }
 
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
-        if inputs.len() != FIRST_BIAS && inputs.len() != FIRST_BIAS + 3 {
-            return Err("takes x, a norm's weight, two tables, three matrices and perhaps three biases".into());
-        }
-        let (x, norm) = (&inputs[0], &inputs[1]);
+        let [x, _, _] = inputs else { return Err("takes x and two tables".into()) };
         let &[batch, len, features] = x.shape.as_slice() else { return Err("x is not [B, L, E]".into()) };
-        if !is_float(x.dtype) || norm.shape != [features] || norm.dtype != Dtype::Float32 {
-            return Err(format!(
-                "x is {:?} of {:?}, the norm's weight {:?} of {:?}",
-                x.dtype, x.shape, norm.dtype, norm.shape
-            )
-            .into());
-        }
-        for (i, heads) in self.heads().into_iter().enumerate() {
-            let (packed, scales) = (&inputs[FIRST_MATRIX + 3 * i].shape, &inputs[FIRST_MATRIX + 3 * i + 1].shape);
-            if packed[0] != heads * self.head_dim || scales[1] * self.format.group_size != features {
-                return Err(format!(
-                    "matrix {i} is [{}, {}], not [{}, {features}]",
-                    packed[0],
-                    scales[1] * self.format.group_size,
-                    heads * self.head_dim
-                )
-                .into());
-            }
-            if let Some(bias) = inputs.get(FIRST_BIAS + i)
-                && (bias.shape != [heads * self.head_dim] || !is_float(bias.dtype))
-            {
-                return Err(format!("bias {i} is {:?} of {:?}", bias.dtype, bias.shape).into());
+        check_norm(&self.norm_weight, features)?;
+        for (i, (matrix, heads)) in self.matrices.iter().zip(self.heads).enumerate() {
+            projected(x, matrix)?;
+            check_bias(self.biases.as_ref().map(|biases| &biases[i]), matrix.outputs())?;
+            if matrix.outputs() != heads * self.head_dim || matrix.format() != self.matrices[0].format() {
+                return Err("query, key and value weights have other shapes than the heads, or other formats".into());
             }
         }
-        Ok(self
-            .heads()
-            .map(|heads| TensorType { shape: vec![batch, heads, len, self.head_dim], dtype: x.dtype })
-            .into())
+        Ok(self.heads.map(|heads| TensorType { shape: vec![batch, heads, len, self.head_dim], dtype: x.dtype }).into())
     }
 
     fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
@@ -164,11 +132,15 @@ impl CpuOperation for NormQkvRope {
 impl NormQkvRope {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
         let x = inputs[0].as_slice::<T>()?;
-        let norm_weight = inputs[1].as_slice::<f32>()?;
-        let matrix = |i: usize| view_of(&inputs[FIRST_MATRIX + 3 * i..][..3], self.format);
-        let matrices = [matrix(0)?, matrix(1)?, matrix(2)?];
-        let bias = |i: usize| inputs.get(FIRST_BIAS + i).map(floats).transpose();
-        let biases = [bias(0)?, bias(1)?, bias(2)?];
+        let norm_weight = self.norm_weight.tensor();
+        let norm_weight = norm_weight.as_slice::<f32>()?;
+        let [q, k, v] = &self.matrices;
+        let matrices = [q.view()?, k.view()?, v.view()?];
+        let biases = self.biases.as_ref().map(|biases| biases.each_ref().map(Constant::tensor));
+        let biases = match &biases {
+            Some([q, k, v]) => [Some(floats(q)?), Some(floats(k)?), Some(floats(v)?)],
+            None => [None; 3],
+        };
         let len = inputs[0].shape()[1];
         let [q, k, v] = outputs else { return Err("there are three outputs".into()) };
         let outs = [q.as_mut_slice::<T>()?, k.as_mut_slice::<T>()?, v.as_mut_slice::<T>()?];

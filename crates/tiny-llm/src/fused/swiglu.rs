@@ -1,15 +1,15 @@
 //! RMSNorm, gate and up projection, and their combination, in one operation.
 
 use half::{bf16, f16};
-use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
+use mlx_custom::{Constant, CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
-use crate::fused::rms_norm::rms_norm_row;
+use crate::fused::rms_norm::{check_norm, rms_norm_row};
 use crate::quantized::QuantizedMatrix;
 use crate::quantized::kernel::best_kernel;
-use crate::quantized::matmul::is_float;
-use crate::quantized::matrix::{Format, view_of};
+use crate::quantized::matmul::projected;
+use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 
 /// `silu(gate(n)) * up(n)` with `n = rms_norm(x)`: `[.., E]` to `[.., I]`.
@@ -21,23 +21,23 @@ use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 /// [`Error::Mlx`](crate::Error::Mlx) when shapes or formats do not fit.
 pub fn norm_swiglu(
     x: &Array,
-    norm_weight: &Array,
+    norm_weight: &Constant,
     eps: f32,
     gate: &QuantizedMatrix,
     up: &QuantizedMatrix,
 ) -> Result<Array> {
-    let mut inputs = vec![x, norm_weight];
-    inputs.extend(gate.arrays());
-    inputs.extend(up.arrays());
-    let [output] = apply_n(NormSwiGlu { eps, gate: gate.format(), up: up.format() }, &inputs)?;
+    let operation = NormSwiGlu { norm_weight: norm_weight.clone(), eps, gate: gate.constant()?, up: up.constant()? };
+    let [output] = apply_n(operation, &[x])?;
     Ok(output)
 }
 
-/// Inputs: x `[.., E]`, norm weight `[E]`, and the three parts of gate and of up.
+/// Input: `x`, `[.., E]`.
 struct NormSwiGlu {
+    /// `[E]`
+    norm_weight: Constant,
     eps: f32,
-    gate: Format,
-    up: Format,
+    gate: ConstantMatrix,
+    up: ConstantMatrix,
 }
 
 impl CpuOperation for NormSwiGlu {
@@ -46,32 +46,12 @@ impl CpuOperation for NormSwiGlu {
     }
 
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
-        let [x, norm, gate, gate_scales, _, up, up_scales, _] = inputs else {
-            return Err("takes x, a norm's weight and two matrices".into());
-        };
-        let in_features = gate_scales.shape[1] * self.gate.group_size;
-        if self.gate != self.up || gate.shape != up.shape || gate_scales.shape != up_scales.shape {
+        let [x] = inputs else { return Err("takes one array".into()) };
+        check_norm(&self.norm_weight, self.gate.inputs())?;
+        if self.gate.format() != self.up.format() || projected(x, &self.gate)? != projected(x, &self.up)? {
             return Err("gate and up have different shapes or formats".into());
         }
-        if x.shape.last() != Some(&in_features) || !is_float(x.dtype) {
-            return Err(format!(
-                "x is {:?} of {:?}; the matrices take floats of [.., {in_features}]",
-                x.dtype, x.shape
-            )
-            .into());
-        }
-        if norm.shape != [in_features] || norm.dtype != Dtype::Float32 {
-            return Err(format!(
-                "the norm's weight is {:?} of {:?}, not f32 of [{in_features}]",
-                norm.dtype, norm.shape
-            )
-            .into());
-        }
-        let mut shape = x.shape.clone();
-        if let Some(last) = shape.last_mut() {
-            *last = gate.shape[0];
-        }
-        Ok(vec![TensorType { shape, dtype: x.dtype }])
+        Ok(vec![projected(x, &self.gate)?])
     }
 
     fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
@@ -86,9 +66,9 @@ impl CpuOperation for NormSwiGlu {
 impl NormSwiGlu {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
         let x = inputs[0].as_slice::<T>()?;
-        let norm_weight = inputs[1].as_slice::<f32>()?;
-        let gate = view_of(&inputs[2..5], self.gate)?;
-        let up = view_of(&inputs[5..8], self.up)?;
+        let norm_weight = self.norm_weight.tensor();
+        let norm_weight = norm_weight.as_slice::<f32>()?;
+        let (gate, up) = (self.gate.view()?, self.up.view()?);
         let out = output.as_mut_slice::<T>()?;
         // [task 2.2.10] norm_swiglu
         todo!("week 2 day 2 task 10: norm_swiglu - see book/src/week2/day2.md")

@@ -5,7 +5,8 @@ use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, ap
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
-use crate::quantized::matrix::{Format, view_of};
+use crate::quantized::matmul::is_float;
+use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::Float;
 use crate::quantized::{QuantizedMatrix, quantized_matmul};
 
@@ -45,9 +46,9 @@ impl QuantizedEmbedding {
     }
 }
 
-/// Inputs: token ids `[..]`, packed, scales, biases.
+/// Input: token ids, `[..]`.
 struct LookUp {
-    format: Format,
+    matrix: ConstantMatrix,
     dtype: Dtype,
 }
 
@@ -57,9 +58,12 @@ impl CpuOperation for LookUp {
     }
 
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
-        let [token_ids, _, scales, _] = inputs else { return Err("takes token ids and a matrix".into()) };
+        let [token_ids] = inputs else { return Err("takes token ids".into()) };
+        if token_ids.dtype != Dtype::Uint32 {
+            return Err(format!("token ids are integers, not {:?}", token_ids.dtype).into());
+        }
         let mut shape = token_ids.shape.clone();
-        shape.push(scales.shape[1] * self.format.group_size);
+        shape.push(self.matrix.inputs());
         Ok(vec![TensorType { shape, dtype: self.dtype }])
     }
 
@@ -75,7 +79,7 @@ impl CpuOperation for LookUp {
 impl LookUp {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
         let token_ids = inputs[0].as_slice::<u32>()?;
-        let matrix = view_of(&inputs[1..], self.format)?;
+        let matrix = self.matrix.view()?;
         let vectors = output.as_mut_slice::<T>()?.chunks_exact_mut(matrix.inputs);
         for (&token_id, vector) in token_ids.iter().zip(vectors) {
             let row = token_id as usize;

@@ -1,13 +1,13 @@
 //! Multiplication by a quantized matrix as an MLX operation.
 
-use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
+use mlx_custom::{Constant, CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
 use mlx_rs::{Array, Dtype};
 
 use half::{bf16, f16};
 
 use crate::Result;
 use crate::quantized::kernel::best_kernel;
-use crate::quantized::matrix::{Format, QuantizedMatrix, floats, view_of};
+use crate::quantized::matrix::{ConstantMatrix, QuantizedMatrix, floats};
 use crate::quantized::plain::plain_matmul;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 
@@ -41,16 +41,16 @@ pub fn quantized_matmul_in(
     matrix: &QuantizedMatrix,
     bias: Option<&Array>,
 ) -> Result<Array> {
-    let [packed, scales, biases] = matrix.arrays();
-    let inputs: Vec<&Array> = [x, packed, scales, biases].into_iter().chain(bias).collect();
-    let operation = QuantizedMatmul { format: matrix.format(), precision };
-    let [output] = apply_n(operation, &inputs)?;
+    let bias = bias.map(Constant::new).transpose()?;
+    let [output] = apply_n(QuantizedMatmul { matrix: matrix.constant()?, bias, precision }, &[x])?;
     Ok(output)
 }
 
-/// Inputs: `x` `[.., I]`, packed, scales, biases, and perhaps the layer's bias `[O]`.
+/// Input: `x`, `[.., I]`.
 struct QuantizedMatmul {
-    format: Format,
+    matrix: ConstantMatrix,
+    /// `[O]`
+    bias: Option<Constant>,
     precision: Precision,
 }
 
@@ -60,25 +60,9 @@ impl CpuOperation for QuantizedMatmul {
     }
 
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
-        let ([x, packed, scales, _] | [x, packed, scales, _, _]) = inputs else {
-            return Err("takes x, a matrix and perhaps a bias".into());
-        };
-        let (outputs, in_features) = (packed.shape[0], scales.shape[1] * self.format.group_size);
-        if x.shape.last() != Some(&in_features) || !is_float(x.dtype) {
-            return Err(
-                format!("x is {:?} of {:?}; the matrix takes floats of [.., {in_features}]", x.dtype, x.shape).into()
-            );
-        }
-        if let Some(bias) = inputs.get(4)
-            && (bias.shape != [outputs] || !is_float(bias.dtype))
-        {
-            return Err(format!("the bias is {:?} of {:?}, not floats of [{outputs}]", bias.dtype, bias.shape).into());
-        }
-        let mut shape = x.shape.clone();
-        if let Some(last) = shape.last_mut() {
-            *last = outputs;
-        }
-        Ok(vec![TensorType { shape, dtype: x.dtype }])
+        let [x] = inputs else { return Err("takes one array".into()) };
+        check_bias(self.bias.as_ref(), self.matrix.outputs())?;
+        Ok(vec![projected(x, &self.matrix)?])
     }
 
     fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
@@ -93,8 +77,8 @@ impl CpuOperation for QuantizedMatmul {
 impl QuantizedMatmul {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
         let x = inputs[0].as_slice::<T>()?;
-        let matrix = view_of(&inputs[1..4], self.format)?;
-        let bias = inputs.get(4).map(floats).transpose()?;
+        let matrix = self.matrix.view()?;
+        let bias = self.bias.as_ref().map(|bias| floats(&bias.tensor())).transpose()?;
         let bias = |row: usize| bias.as_ref().map_or(0.0, |bias| bias.get(row));
         let n_tokens = x.len() / matrix.inputs;
         let out = output.as_mut_slice::<T>()?;
@@ -106,6 +90,33 @@ impl QuantizedMatmul {
         // [task 2.2.8] quantized_matmul
         todo!("week 2 day 2 task 8: quantized_matmul - see book/src/week2/day2.md")
         // [end]
+    }
+}
+
+/// What `x Wᵀ` will be.
+///
+/// # Errors
+/// When `x` (`[.., I]`) does not fit the matrix or is not a float array.
+pub fn projected(x: &TensorType, matrix: &ConstantMatrix) -> Result<TensorType, OperationError> {
+    let mut shape = x.shape.clone();
+    match shape.last_mut() {
+        Some(last) if *last == matrix.inputs() && is_float(x.dtype) => *last = matrix.outputs(),
+        _ => {
+            let (dtype, inputs) = (x.dtype, matrix.inputs());
+            return Err(format!("x is {dtype:?} of {:?}; the matrix takes floats of [.., {inputs}]", x.shape).into());
+        }
+    }
+    Ok(TensorType { shape, dtype: x.dtype })
+}
+
+/// # Errors
+/// When there is a bias that is not `[outputs]` floats.
+pub fn check_bias(bias: Option<&Constant>, outputs: usize) -> Result<(), OperationError> {
+    match bias.map(Constant::tensor_type) {
+        Some(TensorType { shape, dtype }) if *shape != [outputs] || !is_float(*dtype) => {
+            Err(format!("the bias is {dtype:?} of {shape:?}, not floats of [{outputs}]").into())
+        }
+        _ => Ok(()),
     }
 }
 

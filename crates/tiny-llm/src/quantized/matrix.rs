@@ -1,7 +1,9 @@
 //! A quantized weight matrix as MLX arrays.
 
+use std::sync::OnceLock;
+
 use checkpoint::QuantizedTensor;
-use mlx_custom::{OperationError, Tensor};
+use mlx_custom::{Constant, OperationError, Tensor};
 use mlx_rs::{Array, Dtype};
 
 use crate::quantized::view::{Floats, MatrixView};
@@ -21,6 +23,8 @@ pub struct QuantizedMatrix {
     pub group_size: usize,
     /// 4 or 8.
     pub bits: usize,
+    /// The arrays as parameters of operations, from the first time that they are needed.
+    constant: OnceLock<ConstantMatrix>,
 }
 
 impl QuantizedMatrix {
@@ -56,7 +60,7 @@ impl QuantizedMatrix {
                 biases.shape()
             ));
         }
-        Ok(Self { packed, scales, biases, group_size, bits })
+        Ok(Self { packed, scales, biases, group_size, bits, constant: OnceLock::new() })
     }
 
     /// O
@@ -69,14 +73,68 @@ impl QuantizedMatrix {
         self.scales.dim(1) as usize * self.group_size
     }
 
-    /// The arrays that an operation takes as inputs, in the order that [`view_of`] reads.
-    pub fn arrays(&self) -> [&Array; 3] {
-        [&self.packed, &self.scales, &self.biases]
+    /// The matrix as a parameter of operations. Weights are no inputs: see [`Constant`].
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] when the arrays cannot be computed.
+    pub fn constant(&self) -> Result<ConstantMatrix> {
+        if let Some(constant) = self.constant.get() {
+            return Ok(constant.clone());
+        }
+        let Self { packed, scales, biases, group_size, bits, .. } = self;
+        let constant = ConstantMatrix {
+            packed: Constant::new(packed)?,
+            scales: Constant::new(scales)?,
+            biases: Constant::new(biases)?,
+            group_size: *group_size,
+            bits: *bits,
+        };
+        Ok(self.constant.get_or_init(|| constant).clone())
+    }
+}
+
+/// The values of a [`QuantizedMatrix`], held by an operation.
+#[derive(Debug, Clone)]
+pub struct ConstantMatrix {
+    packed: Constant,
+    scales: Constant,
+    biases: Constant,
+    group_size: usize,
+    bits: usize,
+}
+
+impl ConstantMatrix {
+    /// O
+    pub fn outputs(&self) -> usize {
+        self.packed.tensor_type().shape[0]
     }
 
-    /// What [`view_of`] has to know besides the arrays.
-    pub fn format(&self) -> Format {
-        Format { group_size: self.group_size, bits: self.bits }
+    /// I
+    pub fn inputs(&self) -> usize {
+        self.scales.tensor_type().shape[1] * self.group_size
+    }
+
+    /// Group size and bits. Matrices that share activations must agree in it.
+    pub fn format(&self) -> (usize, usize) {
+        (self.group_size, self.bits)
+    }
+
+    /// What a kernel works with.
+    ///
+    /// # Errors
+    /// When the parts do not fit together, which [`QuantizedMatrix::new`] has checked.
+    pub fn view(&self) -> Result<MatrixView<'_>, OperationError> {
+        let view = MatrixView {
+            outputs: self.outputs(),
+            inputs: self.inputs(),
+            group_size: self.group_size,
+            bits: self.bits,
+            words: self.packed.tensor().as_slice()?,
+            scales: floats(&self.scales.tensor())?,
+            biases: floats(&self.biases.tensor())?,
+        };
+        view.check()?;
+        Ok(view)
     }
 }
 
@@ -86,32 +144,6 @@ impl TryFrom<QuantizedTensor> for QuantizedMatrix {
     fn try_from(tensor: QuantizedTensor) -> Result<Self> {
         Self::new(tensor.packed, tensor.scales, tensor.biases, tensor.group_size, tensor.bits)
     }
-}
-
-/// How the integers of a matrix are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Format {
-    pub group_size: usize,
-    pub bits: usize,
-}
-
-/// A running operation's view of the three inputs that [`QuantizedMatrix::arrays`] put there.
-///
-/// # Errors
-/// When they are no matrix of this format.
-pub fn view_of<'a>(inputs: &[Tensor<'a>], format: Format) -> Result<MatrixView<'a>, OperationError> {
-    let [packed, scales, biases] = inputs else { return Err("a matrix is three inputs".into()) };
-    let view = MatrixView {
-        outputs: packed.shape()[0],
-        inputs: scales.shape()[1] * format.group_size,
-        group_size: format.group_size,
-        bits: format.bits,
-        words: packed.as_slice()?,
-        scales: floats(scales)?,
-        biases: floats(biases)?,
-    };
-    view.check()?;
-    Ok(view)
 }
 
 /// A floating-point tensor as a slice.

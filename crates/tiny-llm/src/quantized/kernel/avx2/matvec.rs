@@ -10,7 +10,7 @@ use crate::quantized::activations::LANES;
 const ROWS: usize = 4;
 
 /// How far ahead of the loop weights are asked for. A page's end stops the processor's own prefetcher.
-const PREFETCH_BYTES: usize = 2048;
+const PREFETCH_BYTES: usize = 4096;
 
 /// What is the same for all rows.
 struct Row<'a> {
