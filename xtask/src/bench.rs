@@ -48,6 +48,10 @@ enum Program {
 pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<Verdict> {
     let options = Options::parse(arguments)?;
     let course = Course::load(workspace)?;
+    // What may be missing comes before what takes long.
+    for peer in &options.peers {
+        peer.ensure()?;
+    }
     setup::ensure(workspace)?;
 
     let start = Moment::now();
@@ -157,7 +161,7 @@ fn machine(binary: &Path, threads: usize) -> Result<String> {
     ask(Command::new(binary).args(["machine", "--json", "--threads", &threads.to_string()]))
 }
 
-/// The other engines, installed, each with the model in a format that it reads.
+/// The other engines, each with the model in a format that it reads.
 fn peers(binary: &Path, options: &Options, model: &Model) -> Result<Vec<Contender>> {
     let mut contenders = Vec::new();
     for peer in &options.peers {
@@ -165,7 +169,6 @@ fn peers(binary: &Path, options: &Options, model: &Model) -> Result<Vec<Contende
             "llama.cpp" => gguf(options, model)?,
             _ => mlx_folder(binary, options, model)?,
         };
-        peer.ensure()?;
         contenders.push(Contender { label: peer.name.to_owned(), program: Program::Peer { peer, model } });
     }
     Ok(contenders)
@@ -246,7 +249,7 @@ impl Contender {
             Program::Peer { peer, model } => {
                 let mut command = peer.command(workspace)?;
                 command.arg("--model").arg(model);
-                (command, options.generate_tokens, usize::MAX)
+                (command, options.generate_tokens, peer.longest_context)
             }
         };
         let number = |value: usize| value.to_string();

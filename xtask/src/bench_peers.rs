@@ -24,6 +24,8 @@ pub struct Peer {
     is_compiled: bool,
     /// The script below `xtask/bench` that measures it.
     driver: &'static str,
+    /// Of a context sweep: where its prefill takes minutes, that tells nothing new.
+    pub longest_context: usize,
 }
 
 pub const PEERS: &[Peer] = &[
@@ -32,9 +34,10 @@ pub const PEERS: &[Peer] = &[
         folder: "llama-cpp-python-0.3.36",
         packages: &["llama-cpp-python==0.3.36", "numpy==2.4.6"],
         // For this processor, and the library only.
-        variables: &[("CMAKE_ARGS", "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF")],
+        variables: &[("CMAKE_ARGS", "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_OPENSSL=OFF")],
         is_compiled: true,
         driver: "run_llama_cpp.py",
+        longest_context: usize::MAX,
     },
     Peer {
         name: "mlx-lm",
@@ -43,6 +46,7 @@ pub const PEERS: &[Peer] = &[
         variables: &[],
         is_compiled: false,
         driver: "run_mlx_lm.py",
+        longest_context: 1024,
     },
 ];
 

@@ -12,6 +12,7 @@ use crate::exit_code::Verdict;
 use crate::process;
 use crate::progress::Progress;
 use crate::setup;
+use crate::stages;
 use crate::tell;
 use crate::workspace::{Solution, Workspace};
 
@@ -20,7 +21,7 @@ const BINARY: &str = "tiny-llm";
 
 /// Runs `command` of the engine with everything in `rest` but `--solution`.
 pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verdict> {
-    let (wanted, passed_on) = split_off_solution(rest)?;
+    let (wanted, mut passed_on) = split_off_solution(rest)?;
     let course = Course::load(workspace)?;
     setup::ensure(workspace)?;
     let solution = match wanted {
@@ -32,6 +33,7 @@ pub fn run(workspace: &Workspace, command: &str, rest: &[String]) -> Result<Verd
         }
     };
 
+    passed_on.extend(stage_reached(workspace, &course, solution, &passed_on));
     let binary = build(workspace, solution, needs_hub(&passed_on))?;
     // In the reader's own folder, so that relative paths of models and texts mean what they say.
     let mut engine = Command::new(binary);
@@ -120,6 +122,15 @@ pub fn default_solution(workspace: &Workspace, course: &Course) -> (Solution, St
         None => (Solution::Student, "week 1 of it is finished".to_owned()),
         Some(day) => (Solution::Reference, format!("your crate has not passed day {} yet", day.id)),
     }
+}
+
+/// The option that runs the learner's engine as far as it has come; the reference has come to the end, which is the default.
+fn stage_reached(workspace: &Workspace, course: &Course, solution: Solution, arguments: &[String]) -> Option<String> {
+    let is_given = arguments.iter().any(|argument| argument == "--stage" || argument.starts_with("--stage="));
+    if solution == Solution::Reference || is_given {
+        return None;
+    }
+    stages::reached(course, &Progress::load(workspace)).last().map(|stage| format!("--stage={}", stage.name))
 }
 
 /// Takes `--solution X` out of the arguments; the first `--` only separates and goes as well.

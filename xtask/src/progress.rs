@@ -38,7 +38,7 @@ impl Progress {
         Self::parse(&fs::read_to_string(file(workspace)).unwrap_or_default())
     }
 
-    fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let marks = text
             .lines()
             .filter_map(|line| line.split_once(' '))

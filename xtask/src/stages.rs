@@ -44,6 +44,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_learner_has_the_stages_whose_days_are_finished() {
+        let chapter = |day: &str| {
+            format!(
+                "[[chapter]]\nid = \"{day}\"\ntitle = \"t\"\ntest = \"t\"\nbook = \"b.md\"\nfixtures = []\n\
+                 [[chapter.task]]\nid = \"{day}.1\"\ntitle = \"t\"\nitems = []\ntests = \"task_1_\"\n\
+                 hints = [\"a\", \"b\", \"c\"]\nanchor = \"task-1-t\"\npasses_untouched = []\n"
+            )
+        };
+        let course = Course::parse(&["2.1", "2.2", "2.4"].map(chapter).concat()).unwrap();
+        let last = |marks: &str| reached(&course, &Progress::parse(marks)).last().unwrap().name;
+        assert_eq!(last(""), "dense");
+        assert_eq!(last("2.1.1 pass\n"), "cached");
+        assert_eq!(last("2.1.1 pass\n2.2.1 pass\n"), "fused");
+        assert_eq!(last("2.1.1 pass\n2.2.1 tried\n2.4.1 pass\n"), "cached");
+        assert_eq!(last("2.1.1 pass\n2.2.1 pass\n2.4.1 pass\n"), "flash");
+    }
+
+    #[test]
     fn stages_are_chosen_by_name() {
         let names = |list| parse(list).unwrap().iter().map(|stage| stage.name).collect::<Vec<_>>();
         assert_eq!(names("flash,dense"), ["dense", "flash"]);
