@@ -559,6 +559,22 @@ fn task_8_sizes_around_tiles(#[values(1, 3, 4, 127, 128, 129, 130)] tokens: usiz
     }
 }
 
+/// The exact mode is exact: what is left is f32 arithmetic.
+#[test]
+fn task_8_float32_activations_are_not_rounded() {
+    let mut rng = Rng::new(15);
+    let matrix = Matrix::random(&mut rng, [48, 512], Format { group_size: 64, bits: 4 }, Dtype::Bfloat16);
+    let x = random_activations(&mut rng, 5, 512);
+    let exact = matrix.product(&x);
+    let error = |precision: Precision| {
+        let got = f32s(&must(quantized_matmul_in(precision, &rows(&x, 512), &matrix.in_mlx(), None)));
+        let squares = got.iter().zip(&exact).map(|(got, exact)| (f64::from(*got) - exact.value).powi(2));
+        (squares.sum::<f64>() / exact.len() as f64).sqrt()
+    };
+    let (rounded, plain) = (error(Precision::Int16), error(Precision::Float32));
+    assert!(plain < 0.2 * rounded, "errors: {plain:e} with f32 activations, {rounded:e} with 16-bit integers");
+}
+
 #[test]
 fn task_8_the_number_of_threads_changes_nothing() {
     let mut rng = Rng::new(11);
