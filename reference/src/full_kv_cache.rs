@@ -54,6 +54,30 @@ impl FullKvCache {
     }
 }
 
+impl FullKvCache {
+    /// Appends `n_new` tokens by an operation that does more than that: `apply` adds it to the graph and returns the
+    /// buffers that it will have written, and what else it computes.
+    ///
+    /// # Errors
+    /// As `apply`; then nothing has changed.
+    pub(crate) fn append_within(
+        &mut self,
+        n_new: usize,
+        apply: impl FnOnce(KvAppend, Option<&KvBuffers>) -> Result<(KvBuffers, Array)>,
+    ) -> Result<Array> {
+        // [task 2.2.10] FullKvCache::append_within
+        let len = self.len + n_new;
+        let capacity = self.capacity().max(len.next_multiple_of(self.step));
+        let append = KvAppend::new(self.len, capacity, Arc::clone(&self.bytes_copied)).behind(self.buffers.as_ref());
+        let (buffers, output) = apply(append, self.buffers.as_ref())?;
+        // Drops the old buffers: from here on only the operation holds them, so it may write into their memory.
+        self.buffers = Some(buffers);
+        self.len = len;
+        Ok(output)
+        // [end]
+    }
+}
+
 impl Default for FullKvCache {
     fn default() -> Self {
         Self::new()
@@ -83,6 +107,10 @@ impl KvCache for FullKvCache {
 
     fn offset(&self) -> Offset<'_> {
         Offset::Same(self.len as i32)
+    }
+
+    fn as_full(&mut self) -> Option<&mut FullKvCache> {
+        Some(self)
     }
 
     /// # Errors

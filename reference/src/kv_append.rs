@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::{bf16, f16};
-use mlx_custom::{CpuOperation, Element, OperationError, Tensor, TensorMut, TensorType};
+use mlx_custom::{CpuOperation, Element, OperationError, Tensor, TensorMut, TensorType, apply_n};
 use mlx_rs::{Array, Dtype};
-
-use crate::Error;
 
 /// The keys and values of one layer, with room for C tokens: both `[B, H_kv, C, D]`, the first ones filled.
 ///
@@ -41,21 +39,43 @@ impl KvAppend {
         Self { len, stored_capacity: 0, capacity, bytes_copied }
     }
 
+    /// The same in front of what is `stored`.
+    pub(crate) fn behind(self, stored: Option<&KvBuffers>) -> Self {
+        Self { stored_capacity: stored.map_or(0, |stored| stored.keys.dim(2) as usize), ..self }
+    }
+
+    /// How many tokens are stored before.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many tokens the outputs have room for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Whether the outputs can take over the memory of what is stored.
+    pub(crate) fn keeps_capacity(&self) -> bool {
+        self.stored_capacity == self.capacity
+    }
+
+    /// Adds to the bytes that were moved.
+    pub(crate) fn count_bytes(&self, n_bytes: usize) {
+        self.bytes_copied.fetch_add(n_bytes as u64, Ordering::Relaxed);
+    }
+
     /// The buffers with `keys` and `values` (`[B, H_kv, L, D]`) behind the stored tokens. Lazy, as every operation.
     ///
     /// `stored` keeps its contents for as long as somebody can see it. If nobody can when the result is evaluated, and
     /// it has the capacity that is asked for, its memory is reused and nothing but the new tokens is written.
     ///
     /// # Errors
-    /// [`Error::Mlx`] when shapes or dtypes do not fit together.
+    /// [`Error::Mlx`](crate::Error::Mlx) when shapes or dtypes do not fit together.
     pub fn apply(self, stored: Option<&KvBuffers>, keys: &Array, values: &Array) -> crate::Result<KvBuffers> {
-        let stored_capacity = stored.map_or(0, |stored| stored.keys.dim(2) as usize);
         let mut inputs = vec![keys, values];
         inputs.extend(stored.iter().flat_map(|stored| [&stored.keys, &stored.values]));
-        match <[Array; 2]>::try_from(mlx_custom::apply(Self { stored_capacity, ..self }, &inputs)?) {
-            Ok([keys, values]) => Ok(KvBuffers { keys, values }),
-            Err(outputs) => Err(Error::invalid("KvAppend", format!("{} outputs instead of 2", outputs.len()))),
-        }
+        let [keys, values] = apply_n(self.behind(stored), &inputs)?;
+        Ok(KvBuffers { keys, values })
     }
 
     /// Fills one output, `[B, H_kv, capacity, D]`, and returns how many elements it moved.
@@ -68,17 +88,27 @@ impl KvAppend {
         stored: Option<&Tensor<'_>>,
         output: &mut TensorMut<'_>,
     ) -> Result<usize, OperationError> {
-        // [task 2.1.1] KvAppend::write
         let &[batch, kv_heads, n_new, head_dim] = new.shape() else {
             return Err("the new tokens are not [B, H_kv, L, D]".into());
         };
         let stored = stored.filter(|_| !output.holds_input());
-        let output = output.as_mut_slice::<T>()?;
+        let stored = stored.map(Tensor::as_slice).transpose()?;
+        self.write_heads(new.as_slice()?, [batch, kv_heads, n_new, head_dim], stored, output.as_mut_slice::<T>()?)
+    }
 
+    /// The same on slices. `stored` is missing when nothing is stored or `output` already holds it.
+    pub(crate) fn write_heads<T: Element>(
+        &self,
+        new: &[T],
+        [batch, kv_heads, n_new, head_dim]: [usize; 4],
+        stored: Option<&[T]>,
+        output: &mut [T],
+    ) -> Result<usize, OperationError> {
+        // [task 2.1.1] KvAppend::write
         // Every head has a stretch of its own in each array. The new tokens come behind the stored ones.
         let written = self.len * head_dim..(self.len + n_new) * head_dim;
         let heads = output.chunks_exact_mut(self.capacity * head_dim);
-        for (head, new) in heads.zip(new.as_slice::<T>()?.chunks_exact(n_new * head_dim)) {
+        for (head, new) in heads.zip(new.chunks_exact(n_new * head_dim)) {
             head[written.clone()].copy_from_slice(new);
         }
         let Some(stored) = stored else {
@@ -86,7 +116,7 @@ impl KvAppend {
         };
         let kept = ..self.len * head_dim;
         let heads = output.chunks_exact_mut(self.capacity * head_dim);
-        for (head, stored) in heads.zip(stored.as_slice::<T>()?.chunks_exact(self.stored_capacity * head_dim)) {
+        for (head, stored) in heads.zip(stored.chunks_exact(self.stored_capacity * head_dim)) {
             head[kept].copy_from_slice(&stored[kept]);
         }
         Ok(batch * kv_heads * (self.len + n_new) * head_dim)
@@ -135,7 +165,7 @@ impl CpuOperation for KvAppend {
                 Dtype::Bfloat16 => size_of::<bf16>() * self.write::<bf16>(new, stored, output)?,
                 dtype => return Err(format!("keys and values are floating-point, not {dtype:?}").into()),
             };
-            self.bytes_copied.fetch_add(n_bytes as u64, Ordering::Relaxed);
+            self.count_bytes(n_bytes);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use crate::{Offset, Result};
+use crate::{FullKvCache, Offset, Result};
 
 /// Remembers the keys and values of one layer.
 ///
@@ -25,6 +25,12 @@ pub trait KvCache {
     /// # Errors
     /// When fewer than that are stored.
     fn rewind(&mut self, n_tokens: usize) -> Result<()>;
+
+    /// The cache's own buffers, for an operation that appends to them and attends to them in one. `None` for a cache that
+    /// keeps its tokens in another way; then [`update_and_fetch`](Self::update_and_fetch) is the way in.
+    fn as_full(&mut self) -> Option<&mut FullKvCache> {
+        None
+    }
 
     /// Forgets everything. What is appended next begins a new sequence at position 0, and may have other shapes.
     fn reset(&mut self);

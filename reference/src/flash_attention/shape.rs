@@ -48,7 +48,7 @@ impl Tiling {
     /// Below this, loading the keys costs more than computing with them.
     const FEWEST_ROWS: usize = 24;
     /// For a shorter part, merging would count.
-    const FEWEST_KEYS_OF_A_SPLIT: usize = 128;
+    const FEWEST_KEYS_OF_A_SPLIT: usize = 64;
     /// With a few chunks per thread no thread waits long for the last one.
     const CHUNKS_PER_THREAD: usize = 4;
 

@@ -40,6 +40,13 @@ impl FusedBlock {
         cache: Option<&mut dyn KvCache>,
     ) -> Result<Array> {
         // [task 2.2.10] FusedBlock::forward
+        let mut cache = cache;
+        if self.attention == AttentionBackend::Flash
+            && let Some(full) = cache.as_mut().and_then(|cache| cache.as_full())
+            && let Some(output) = self.forward_as_one(x, rope, mask, full)?
+        {
+            return Ok(output);
+        }
         let offset = cache.as_ref().map_or(Offset::Same(0), |cache| cache.offset());
         let eps = self.rms_norm_eps;
         let [query, key, value] = norm_qkv_rope(x, &self.input_layernorm, eps, &self.qkv, rope, offset)?;

@@ -51,21 +51,14 @@ pub fn norm_qkv_rope(
         return Err(Error::invalid("norm_qkv_rope", "rotates halves of a head, and this table is for adjacent pairs"));
     }
     let starts = start_positions(rope, offset, batch, len)?;
-    let [q, k, v] = &weights.matrices;
-    let operation = NormQkvRope {
-        norm_weight: norm_weight.clone(),
-        eps,
-        matrices: [q.constant()?, k.constant()?, v.constant()?],
-        biases: weights.biases.clone(),
-        heads: [weights.num_heads, weights.num_kv_heads, weights.num_kv_heads],
-        head_dim: weights.head_dim,
-        starts,
-    };
-    Ok(apply_n(operation, &[x, rope.cos(), rope.sin()])?)
+    Ok(apply_n(
+        NormQkvRope { parameters: weights.parameters(norm_weight, eps)?, starts },
+        &[x, rope.cos(), rope.sin()],
+    )?)
 }
 
 /// The position of the first token of each row, `[B]`.
-fn start_positions(rope: &RotaryEmbedding, offset: Offset<'_>, batch: i32, len: i32) -> Result<Vec<usize>> {
+pub(super) fn start_positions(rope: &RotaryEmbedding, offset: Offset<'_>, batch: i32, len: i32) -> Result<Vec<usize>> {
     let starts = match offset {
         Offset::Same(start) => vec![start; batch as usize],
         Offset::PerRow(starts) => starts.to_vec(),
@@ -86,8 +79,8 @@ fn start_positions(rope: &RotaryEmbedding, offset: Offset<'_>, batch: i32, len: 
     }
 }
 
-/// Inputs: x `[B, L, E]`, cos and sin `[max_positions, dims / 2]`.
-struct NormQkvRope {
+/// What the operation knows besides its inputs.
+pub(super) struct QkvParameters {
     /// `[E]`
     norm_weight: Constant,
     eps: f32,
@@ -95,8 +88,27 @@ struct NormQkvRope {
     matrices: [ConstantMatrix; 3],
     biases: Option<[Constant; 3]>,
     /// Heads of query, key, value.
-    heads: [usize; 3],
-    head_dim: usize,
+    pub heads: [usize; 3],
+    pub head_dim: usize,
+}
+
+impl QkvWeights {
+    pub(super) fn parameters(&self, norm_weight: &Constant, eps: f32) -> Result<QkvParameters> {
+        let [q, k, v] = &self.matrices;
+        Ok(QkvParameters {
+            norm_weight: norm_weight.clone(),
+            eps,
+            matrices: [q.constant()?, k.constant()?, v.constant()?],
+            biases: self.biases.clone(),
+            heads: [self.num_heads, self.num_kv_heads, self.num_kv_heads],
+            head_dim: self.head_dim,
+        })
+    }
+}
+
+/// Inputs: x `[B, L, E]`, cos and sin `[max_positions, dims / 2]`.
+struct NormQkvRope {
+    parameters: QkvParameters,
     /// The position of the first token of each row, `[B]`.
     starts: Vec<usize>,
 }
@@ -108,16 +120,7 @@ impl CpuOperation for NormQkvRope {
 
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
         let [x, _, _] = inputs else { return Err("takes x and two tables".into()) };
-        let &[batch, len, features] = x.shape.as_slice() else { return Err("x is not [B, L, E]".into()) };
-        check_norm(&self.norm_weight, features)?;
-        for (i, (matrix, heads)) in self.matrices.iter().zip(self.heads).enumerate() {
-            projected(x, matrix)?;
-            check_bias(self.biases.as_ref().map(|biases| &biases[i]), matrix.outputs())?;
-            if matrix.outputs() != heads * self.head_dim || matrix.format() != self.matrices[0].format() {
-                return Err("query, key and value weights have other shapes than the heads, or other formats".into());
-            }
-        }
-        Ok(self.heads.map(|heads| TensorType { shape: vec![batch, heads, len, self.head_dim], dtype: x.dtype }).into())
+        Ok(self.parameters.outputs(x)?.into())
     }
 
     fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
@@ -131,7 +134,52 @@ impl CpuOperation for NormQkvRope {
 
 impl NormQkvRope {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
-        let x = inputs[0].as_slice::<T>()?;
+        let [q, k, v] = outputs else { return Err("there are three outputs".into()) };
+        let outs = [q.as_mut_slice::<T>()?, k.as_mut_slice::<T>()?, v.as_mut_slice::<T>()?];
+        let angles = Angles::of(&inputs[1], &inputs[2])?;
+        self.parameters.run(inputs[0].as_slice::<T>()?, inputs[0].shape()[1], &self.starts, angles, outs)
+    }
+}
+
+/// The tables of a [`RotaryEmbedding`], as inputs of an operation.
+#[derive(Clone, Copy)]
+pub(super) struct Angles<'a> {
+    cos: &'a [f32],
+    sin: &'a [f32],
+    n_positions: usize,
+}
+
+impl<'a> Angles<'a> {
+    /// Both `[max_positions, dims / 2]`.
+    pub fn of(cos: &Tensor<'a>, sin: &Tensor<'a>) -> Result<Self, OperationError> {
+        Ok(Self { cos: cos.as_slice()?, sin: sin.as_slice()?, n_positions: cos.shape()[0] })
+    }
+}
+
+impl QkvParameters {
+    /// What query, key and value will be, for `x` of `[B, L, E]`.
+    pub fn outputs(&self, x: &TensorType) -> Result<[TensorType; 3], OperationError> {
+        let &[batch, len, features] = x.shape.as_slice() else { return Err("x is not [B, L, E]".into()) };
+        check_norm(&self.norm_weight, features)?;
+        for (i, (matrix, heads)) in self.matrices.iter().zip(self.heads).enumerate() {
+            projected(x, matrix)?;
+            check_bias(self.biases.as_ref().map(|biases| &biases[i]), matrix.outputs())?;
+            if matrix.outputs() != heads * self.head_dim || matrix.format() != self.matrices[0].format() {
+                return Err("query, key and value weights have other shapes than the heads, or other formats".into());
+            }
+        }
+        Ok(self.heads.map(|heads| TensorType { shape: vec![batch, heads, len, self.head_dim], dtype: x.dtype }))
+    }
+
+    /// The step that [`norm_qkv_rope`] is: `x` is `[B, L, E]`, `outs` are `[B, H, L, D]`, `starts` is `[B]`.
+    pub fn run<T: Float>(
+        &self,
+        x: &[T],
+        len: usize,
+        starts: &[usize],
+        Angles { cos, sin, n_positions }: Angles<'_>,
+        outs: [&mut [T]; 3],
+    ) -> Result<(), OperationError> {
         let norm_weight = self.norm_weight.tensor();
         let norm_weight = norm_weight.as_slice::<f32>()?;
         let [q, k, v] = &self.matrices;
@@ -141,11 +189,8 @@ impl NormQkvRope {
             Some([q, k, v]) => [Some(floats(q)?), Some(floats(k)?), Some(floats(v)?)],
             None => [None; 3],
         };
-        let len = inputs[0].shape()[1];
-        let [q, k, v] = outputs else { return Err("there are three outputs".into()) };
-        let outs = [q.as_mut_slice::<T>()?, k.as_mut_slice::<T>()?, v.as_mut_slice::<T>()?];
         // [task 2.2.10] norm_qkv_rope
-        let tables = Tables { cos: inputs[1].as_slice()?, sin: inputs[2].as_slice()?, half: inputs[1].shape()[1] };
+        let tables = Tables { cos, sin, half: cos.len() / n_positions };
         let (kernel, n_tokens) = (best_kernel(), x.len() / matrices[0].inputs);
         let activations = quantize_tokens(kernel, &matrices[0], n_tokens, |token, row| {
             for (to, from) in row.iter_mut().zip(&x[token * matrices[0].inputs..]) {
@@ -185,7 +230,7 @@ impl NormQkvRope {
                     let (batch, position) = (row / len / heads, row % len);
                     // SAFETY: each row is rotated once.
                     let head = unsafe { out.part(row, 0..self.head_dim) };
-                    tables.rotate(head, self.starts[batch] + position);
+                    tables.rotate(head, starts[batch] + position);
                 }
             });
         }

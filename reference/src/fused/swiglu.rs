@@ -11,6 +11,7 @@ use crate::quantized::kernel::best_kernel;
 use crate::quantized::matmul::projected;
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
+use crate::quantized::view::MatrixView;
 
 /// `silu(gate(n)) * up(n)` with `n = rms_norm(x)`: `[.., E]` to `[.., I]`.
 ///
@@ -70,34 +71,45 @@ impl NormSwiGlu {
         let norm_weight = norm_weight.as_slice::<f32>()?;
         let (gate, up) = (self.gate.view()?, self.up.view()?);
         let out = output.as_mut_slice::<T>()?;
-        // [task 2.2.10] norm_swiglu
-        let (kernel, n_tokens) = (best_kernel(), x.len() / gate.inputs);
-        let activations = quantize_tokens(kernel, &gate, n_tokens, |token, row| {
-            for (to, from) in row.iter_mut().zip(&x[token * gate.inputs..]) {
-                *to = from.to_f32();
-            }
-            rms_norm_row(row, norm_weight, self.eps);
-        });
-        let out = Output::new(out, gate.outputs);
-        for_each_tile(n_tokens, gate.outputs, |tokens, rows, scratch| {
-            // The same rows of both matrices, so that their products meet while they are in the cache.
-            let tile = tokens.len() * rows.len();
-            scratch.resize(2 * tile, 0.0);
-            let (gates, ups) = scratch.split_at_mut(tile);
-            kernel.multiply(&gate, &activations, tokens.clone(), rows.clone(), gates);
-            kernel.multiply(&up, &activations, tokens.clone(), rows.clone(), ups);
-            let products = gates.chunks_exact(rows.len()).zip(ups.chunks_exact(rows.len()));
-            for (token, (gates, ups)) in tokens.zip(products) {
-                // SAFETY: this tile's own part.
-                let out = unsafe { out.part(token, rows.clone()) };
-                for (out, (gate, up)) in out.iter_mut().zip(gates.iter().zip(ups)) {
-                    *out = T::from_f32(silu(*gate) * up);
-                }
-            }
-        });
+        gate_up(x, norm_weight, self.eps, [&gate, &up], out);
         Ok(())
-        // [end]
     }
+}
+
+/// The step that [`norm_swiglu`] is: `x` is `[M, E]`, `out` is `[M, I]`.
+pub(super) fn gate_up<T: Float>(
+    x: &[T],
+    norm_weight: &[f32],
+    eps: f32,
+    [gate, up]: [&MatrixView<'_>; 2],
+    out: &mut [T],
+) {
+    // [task 2.2.10] norm_swiglu
+    let (kernel, n_tokens) = (best_kernel(), x.len() / gate.inputs);
+    let activations = quantize_tokens(kernel, gate, n_tokens, |token, row| {
+        for (to, from) in row.iter_mut().zip(&x[token * gate.inputs..]) {
+            *to = from.to_f32();
+        }
+        rms_norm_row(row, norm_weight, eps);
+    });
+    let out = Output::new(out, gate.outputs);
+    for_each_tile(n_tokens, gate.outputs, |tokens, rows, scratch| {
+        // The same rows of both matrices, so that their products meet while they are in the cache.
+        let tile = tokens.len() * rows.len();
+        scratch.resize(2 * tile, 0.0);
+        let (gates, ups) = scratch.split_at_mut(tile);
+        kernel.multiply(gate, &activations, tokens.clone(), rows.clone(), gates);
+        kernel.multiply(up, &activations, tokens.clone(), rows.clone(), ups);
+        let products = gates.chunks_exact(rows.len()).zip(ups.chunks_exact(rows.len()));
+        for (token, (gates, ups)) in tokens.zip(products) {
+            // SAFETY: this tile's own part.
+            let out = unsafe { out.part(token, rows.clone()) };
+            for (out, (gate, up)) in out.iter_mut().zip(gates.iter().zip(ups)) {
+                *out = T::from_f32(silu(*gate) * up);
+            }
+        }
+    });
+    // [end]
 }
 
 // [task 2.2.10 helpers] silu of one number

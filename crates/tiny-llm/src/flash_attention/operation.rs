@@ -40,7 +40,7 @@ impl Default for Options {
 }
 
 /// Inputs: query, key, value, and a mask array `[B, H_q, L, S]` if there is one. Output: like query.
-pub(super) struct FlashAttention {
+pub(crate) struct FlashAttention {
     pub shape: AttentionShape,
     pub scale: f32,
     pub is_causal: bool,
@@ -70,6 +70,30 @@ impl CpuOperation for FlashAttention {
         if output.n_elements() == 0 {
             return Ok(());
         }
+        let mask = match mask {
+            [] if self.is_causal => Mask::Causal,
+            [] => Mask::None,
+            [mask, ..] if mask.dtype() == Dtype::Uint8 => Mask::Allowed(mask.strided()?),
+            [mask, ..] => Mask::Additive(operand(mask)?),
+        };
+        let operands = [operand(query)?, operand(key)?, operand(value)?];
+        match output.dtype() {
+            Dtype::Float16 => self.attend::<f16>(operands, mask, output.as_mut_slice()?),
+            Dtype::Bfloat16 => self.attend::<bf16>(operands, mask, output.as_mut_slice()?),
+            _ => self.attend::<f32>(operands, mask, output.as_mut_slice()?),
+        }
+        Ok(())
+    }
+}
+
+impl FlashAttention {
+    /// The step that the operation is: query, key and value in, `[B, H_q, L, D]` out.
+    pub(crate) fn attend<T: Element + OutputElement>(
+        &self,
+        [query, key, value]: [Operand<'_>; 3],
+        mask: Mask<'_>,
+        output: &mut [T],
+    ) {
         let n_threads = match self.options.schedule {
             Schedule::OneThread => 1,
             Schedule::Automatic if self.shape.multiply_adds() < LEAST_TO_SHARE => 1,
@@ -77,24 +101,20 @@ impl CpuOperation for FlashAttention {
         };
         let attention = Attention {
             shape: self.shape,
-            query: operand(query)?,
-            key: operand(key)?,
-            value: operand(value)?,
+            query,
+            key,
+            value,
             scale: self.scale,
-            mask: match mask {
-                [] if self.is_causal => Mask::Causal,
-                [] => Mask::None,
-                [mask, ..] if mask.dtype() == Dtype::Uint8 => Mask::Allowed(mask.strided()?),
-                [mask, ..] => Mask::Additive(operand(mask)?),
-            },
+            mask,
             tiling: self.options.tiling.unwrap_or_else(|| Tiling::new(&self.shape, n_threads)),
             variant: self.options.variant,
         };
-        let on_one_thread = n_threads == 1 && self.options.schedule != Schedule::Threads;
-        match output.dtype() {
-            Dtype::Float16 => compute::<f16>(&attention, on_one_thread, output),
-            Dtype::Bfloat16 => compute::<bf16>(&attention, on_one_thread, output),
-            _ => compute::<f32>(&attention, on_one_thread, output),
+        if n_threads == 1 && self.options.schedule != Schedule::Threads {
+            one_thread(&attention, output);
+        } else if attention.tiling.splits > 1 {
+            over_queries_and_keys(&attention, output);
+        } else {
+            over_queries(&attention, output);
         }
     }
 }
@@ -105,20 +125,4 @@ fn operand<'a>(tensor: &Tensor<'a>) -> Result<Operand<'a>, OperationError> {
         Dtype::Bfloat16 => Operand::Bf16(tensor.strided()?),
         _ => Operand::F32(tensor.strided()?),
     })
-}
-
-fn compute<T: Element + OutputElement>(
-    attention: &Attention<'_>,
-    on_one_thread: bool,
-    output: &mut TensorMut<'_>,
-) -> Result<(), OperationError> {
-    let output = output.as_mut_slice::<T>()?;
-    if on_one_thread {
-        one_thread(attention, output);
-    } else if attention.tiling.splits > 1 {
-        over_queries_and_keys(attention, output);
-    } else {
-        over_queries(attention, output);
-    }
-    Ok(())
 }

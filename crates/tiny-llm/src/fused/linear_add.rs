@@ -9,6 +9,7 @@ use crate::quantized::QuantizedMatrix;
 use crate::quantized::kernel::best_kernel;
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
+use crate::quantized::view::MatrixView;
 
 /// `residual + x Wᵀ`: `[B, L, O]`, in the residual's dtype, which is `x`'s too.
 ///
@@ -70,24 +71,34 @@ impl CpuOperation for LinearAdd {
 
 impl LinearAdd {
     fn run_in<T: Float>(&self, inputs: &[Tensor<'_>], output: &mut TensorMut<'_>) -> Result<(), OperationError> {
-        let x = inputs[0].strided::<T>()?;
-        let matrix = self.matrix.view()?;
         let holds_residual = output.holds_input();
         let out = output.as_mut_slice::<T>()?;
         if !holds_residual {
             out.copy_from_slice(inputs[1].as_slice::<T>()?);
         }
-        // As [B, heads, L, dim]; three axes are one head.
-        let (heads, len, dim) = match *inputs[0].shape() {
-            [_, heads, len, dim] => (heads, len, dim),
-            [_, len, dim] => (1, len, dim),
-            _ => return Err("x has neither three nor four axes".into()),
-        };
-        let has_heads = inputs[0].shape().len() == 4;
-        // [task 2.2.10] linear_add
-        todo!("week 2 day 2 task 10: linear_add - see book/src/week2/day2.md")
-        // [end]
+        add_projection(&inputs[0].strided::<T>()?, &self.matrix.view()?, out)
     }
+}
+
+/// `out += x Wᵀ`, the step that [`linear_add`] is: `x` is `[B, L, I]` or `[B, H, L, D]`, `out` is `[B, L, O]`.
+///
+/// # Errors
+/// When `x` has neither three nor four axes.
+pub(super) fn add_projection<T: Float>(
+    x: &Strided<'_, T>,
+    matrix: &MatrixView<'_>,
+    out: &mut [T],
+) -> Result<(), OperationError> {
+    // As [B, heads, L, dim]; three axes are one head.
+    let (heads, len, dim) = match *x.shape() {
+        [_, heads, len, dim] => (heads, len, dim),
+        [_, len, dim] => (1, len, dim),
+        _ => return Err("x has neither three nor four axes".into()),
+    };
+    let has_heads = x.shape().len() == 4;
+    // [task 2.2.10] linear_add
+    todo!("week 2 day 2 task 10: linear_add - see book/src/week2/day2.md")
+    // [end]
 }
 
 // [task 2.2.10 helpers] one row of a strided tensor

@@ -1,17 +1,18 @@
 //! Small operations that run as one, so that MLX's cost per operation and the trips to memory between them vanish.
 //!
 //! One token of a small model takes some hundred operations, each a few microseconds of MLX's time whatever it
-//! computes. Here a layer is five: each takes what the plain layer takes and computes what the plain layer computes.
+//! computes. Here a layer is five, and with flash attention and a full cache it is one: each takes what the plain layers
+//! take and computes what the plain layers compute.
 //!
 //! | operation | the plain layers that it replaces |
 //! |---|---|
 //! | [`norm_qkv_rope`](qkv::norm_qkv_rope) | RMSNorm, three projections, their biases, heads, rotary embedding |
 //! | [`linear_add`](linear_add::linear_add) | merging heads, a projection, the residual addition (attention's and the MLP's) |
 //! | [`norm_swiglu`](swiglu::norm_swiglu) | RMSNorm, gate and up projections, SiLU and product |
-//!
-//! The cache and attention stay operations of their own.
+//! | [`layer`] | all of these, the cache and flash attention |
 
 pub mod block;
+pub mod layer;
 pub mod linear_add;
 pub mod qkv;
 pub mod rms_norm;

@@ -11,6 +11,7 @@ use crate::quantized::kernel::best_kernel;
 use crate::quantized::matmul::projected;
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
+use crate::quantized::view::MatrixView;
 
 /// `silu(gate(n)) * up(n)` with `n = rms_norm(x)`: `[.., E]` to `[.., I]`.
 ///
@@ -70,10 +71,22 @@ impl NormSwiGlu {
         let norm_weight = norm_weight.as_slice::<f32>()?;
         let (gate, up) = (self.gate.view()?, self.up.view()?);
         let out = output.as_mut_slice::<T>()?;
-        // [task 2.2.10] norm_swiglu
-        todo!("week 2 day 2 task 10: norm_swiglu - see book/src/week2/day2.md")
-        // [end]
+        gate_up(x, norm_weight, self.eps, [&gate, &up], out);
+        Ok(())
     }
+}
+
+/// The step that [`norm_swiglu`] is: `x` is `[M, E]`, `out` is `[M, I]`.
+pub(super) fn gate_up<T: Float>(
+    x: &[T],
+    norm_weight: &[f32],
+    eps: f32,
+    [gate, up]: [&MatrixView<'_>; 2],
+    out: &mut [T],
+) {
+    // [task 2.2.10] norm_swiglu
+    todo!("week 2 day 2 task 10: norm_swiglu - see book/src/week2/day2.md")
+    // [end]
 }
 
 // [task 2.2.10 helpers] silu of one number
