@@ -41,7 +41,7 @@ struct Contender {
 }
 
 enum Program {
-    Engine { binary: PathBuf, stage: Stage },
+    Engine { binary: PathBuf, stage: Stage, is_last: bool },
     Peer { peer: &'static Peer, model: PathBuf },
 }
 
@@ -113,9 +113,10 @@ fn engines(workspace: &Workspace, course: &Course, options: &Options) -> Result<
         };
         let built = engine::build(workspace, solution, engine::is_hub_id(&options.model))?;
         let binary = keep(workspace, solution, &built)?;
+        let last = chosen.last().copied();
         contenders.extend(chosen.into_iter().map(|stage| Contender {
             label: format!("{}, {}", solution.name(), stage.name),
-            program: Program::Engine { binary: binary.clone(), stage },
+            program: Program::Engine { binary: binary.clone(), stage, is_last: Some(stage) == last },
         }));
     }
     Ok(contenders)
@@ -236,10 +237,10 @@ impl Contender {
     fn command(&self, workspace: &Workspace, options: &Options, round: usize) -> Result<Command> {
         let is_first = round == 0;
         let (mut command, generate_tokens, longest_context) = match &self.program {
-            Program::Engine { binary, stage } => {
+            Program::Engine { binary, stage, is_last } => {
                 let mut command = Command::new(binary);
                 command.args(["bench", "--json", "--stage", stage.name, "--model", &options.model]);
-                if options.profile && is_first {
+                if options.profile && is_first && *is_last {
                     command.arg("--profile");
                 }
                 let is_dense = stage.name == "dense";

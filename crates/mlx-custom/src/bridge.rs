@@ -32,11 +32,10 @@ struct RawOutput {
 }
 
 #[repr(C)]
-pub(crate) struct RawTensor {
+struct RawTensor {
     data: *mut u8,
     strides: *const i64,
-    /// An input whose buffer an output took over, or that output.
-    pub(crate) moved: bool,
+    moved: bool,
 }
 
 unsafe extern "C" {
@@ -200,8 +199,8 @@ unsafe fn run(registered: &Registered, inputs: &[RawTensor], outputs: &[RawTenso
         // An element that an operation forgets to write shows.
         views.iter_mut().filter(|output| !output.holds_input()).for_each(TensorMut::poison);
     }
-    let outcome = profile::measure(registered, inputs, outputs, || registered.operation.run(&tensors, &mut views));
-    outcome.map_err(|error| error.to_string())
+    let operation = &registered.operation;
+    profile::measure(operation.name(), || operation.run(&tensors, &mut views)).map_err(|error| error.to_string())
 }
 
 /// The view of one input, of a copy of it where the operation wants it row-major and it isn't.

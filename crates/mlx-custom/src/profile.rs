@@ -1,12 +1,9 @@
-//! Where the time goes: calls, time and bytes of each kind of operation.
+//! Where the time goes: calls and time of each kind of operation.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use crate::bridge::RawTensor;
-use crate::registered::Registered;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static TOTALS: Mutex<BTreeMap<&'static str, OperationTotals>> = Mutex::new(BTreeMap::new());
@@ -17,9 +14,6 @@ pub struct OperationTotals {
     pub calls: u64,
     /// In [`run`](crate::CpuOperation::run). What MLX does around it is not counted.
     pub time: Duration,
-    /// Of all inputs and outputs by their shapes, whether or not every byte was touched; a buffer that an output took over
-    /// from an input counts as neither, because nobody has to read or write it all.
-    pub bytes: u64,
 }
 
 /// Begins to measure every operation of this process, or stops. Forgets what was measured before.
@@ -40,26 +34,17 @@ fn totals() -> std::sync::MutexGuard<'static, BTreeMap<&'static str, OperationTo
     TOTALS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `work` and notes how long it took, if anybody wants to know.
-pub(crate) fn measure<T>(
-    registered: &Registered,
-    inputs: &[RawTensor],
-    outputs: &[RawTensor],
-    work: impl FnOnce() -> T,
-) -> T {
+/// Runs `work` for the operation called `name` and notes how long it took, if anybody wants to know.
+pub(crate) fn measure<T>(name: &'static str, work: impl FnOnce() -> T) -> T {
     if !IS_ON.load(Ordering::Relaxed) {
         return work();
     }
     let start = Instant::now();
     let result = work();
     let time = start.elapsed();
-    let input_bytes = registered.inputs.iter().zip(inputs).filter(|(_, raw)| !raw.moved).map(|((layout, _), _)| layout);
-    let output_bytes = registered.outputs.iter().zip(outputs).filter(|(_, raw)| !raw.moved).map(|(layout, _)| layout);
-    let bytes = input_bytes.chain(output_bytes).map(|layout| (layout.n_elements * layout.element_size) as u64);
     let mut totals = totals();
-    let total = totals.entry(registered.operation.name()).or_default();
+    let total = totals.entry(name).or_default();
     total.calls += 1;
     total.time += time;
-    total.bytes += bytes.sum::<u64>();
     result
 }

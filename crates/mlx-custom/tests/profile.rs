@@ -1,4 +1,4 @@
-//! The profile counts runs, and a buffer that is taken over is not traffic. One test: the counters are the process's.
+//! The profile counts runs. One test: the counters are the process's.
 
 use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply, set_profiling, take_profile};
 use mlx_rs::Array;
@@ -24,33 +24,6 @@ impl CpuOperation for Negate {
     }
 }
 
-/// Adds 1 in place where it can.
-struct Increment;
-
-impl CpuOperation for Increment {
-    fn name(&self) -> &'static str {
-        "increment"
-    }
-
-    fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
-        Ok(inputs.to_vec())
-    }
-
-    fn reuses(&self) -> &[(usize, usize)] {
-        &[(0, 0)]
-    }
-
-    fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> Result<(), OperationError> {
-        let holds_input = outputs[0].holds_input();
-        let y = outputs[0].as_mut_slice::<f32>()?;
-        if !holds_input {
-            y.copy_from_slice(inputs[0].as_slice::<f32>()?);
-        }
-        y.iter_mut().for_each(|y| *y += 1.0);
-        Ok(())
-    }
-}
-
 #[test]
 fn runs_are_counted_while_it_is_on() {
     let x = Array::from_slice(&[1.0_f32; 256], &[256]);
@@ -65,15 +38,9 @@ fn runs_are_counted_while_it_is_on() {
     unused.eval().unwrap();
     let profile = take_profile();
     let negate = profile["negate"];
-    assert_eq!((profile.len(), negate.calls, negate.bytes), (1, 2, 2 * 2 * 1024));
+    assert_eq!((profile.len(), negate.calls), (1, 2));
     assert!(negate.time.as_millis() >= 4, "{:?}", negate.time);
     assert!(take_profile().is_empty(), "taken");
-
-    // The first has to copy, because `x` is still needed; the second takes over the first's buffer.
-    let y = apply(Increment, &[&apply(Increment, &[&x]).unwrap()[0]]).unwrap();
-    assert_eq!(y[0].as_slice::<f32>()[0], 3.0);
-    let increment = take_profile()["increment"];
-    assert_eq!((increment.calls, increment.bytes), (2, 2 * 1024));
 
     set_profiling(false);
     negate_twice().eval().unwrap();

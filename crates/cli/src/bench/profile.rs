@@ -30,7 +30,6 @@ fn phase(seconds: f64, totals: BTreeMap<&'static str, OperationTotals>) -> Phase
         name: name.to_owned(),
         calls: total.calls,
         seconds: total.time.as_secs_f64(),
-        bytes: total.bytes,
     };
     Phase { seconds, operations: totals.into_iter().map(operation).collect() }
 }

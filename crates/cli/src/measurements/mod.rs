@@ -130,8 +130,6 @@ pub struct OperationTime {
     pub name: String,
     pub calls: u64,
     pub seconds: f64,
-    /// Inputs and outputs together.
-    pub bytes: u64,
 }
 
 impl Run {

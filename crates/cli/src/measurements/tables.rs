@@ -92,20 +92,14 @@ pub fn profiles(summaries: &[Summary]) -> String {
     for (summary, profile) in summaries.iter().filter_map(|s| s.profile.as_ref().map(|profile| (s, profile))) {
         text.push_str(&format!("\n{}: where the time goes\n\n{}", summary.label, self::profile(profile)));
     }
-    if !text.is_empty() {
-        text.push_str(
-            "\nGB/s counts whole inputs and outputs, so an operation that reads a part of one (a look-up, a table of angles) \
-             seems to be faster.\n",
-        );
-    }
     text
 }
 
 fn profile(profile: &Profile) -> String {
-    let header = ["operation", "calls", "ms", "of the time", "GB/s"];
+    let header = ["operation", "calls", "µs per call", "ms", "of the time"];
     let mut rows = Vec::new();
     for (name, phase) in [("prefill", &profile.prefill), ("decode", &profile.decode)] {
-        rows.push(vec![format!("**{name}**"), String::new(), ms(phase.seconds), percent(1.0), String::new()]);
+        rows.push(vec![format!("**{name}**"), String::new(), String::new(), ms(phase.seconds), percent(1.0)]);
         rows.extend(phase_rows(phase));
     }
     markdown(&header, &rows)
@@ -120,15 +114,15 @@ fn phase_rows(phase: &Phase) -> Vec<Vec<String>> {
             vec![
                 operation.name.clone(),
                 operation.calls.to_string(),
+                format!("{:.1}", operation.seconds / operation.calls as f64 * 1e6),
                 ms(operation.seconds),
                 percent(operation.seconds / phase.seconds),
-                format!("{:.1}", operation.bytes as f64 / operation.seconds / 1e9),
             ]
         })
         .collect();
     let rest = phase.seconds - phase.operations.iter().map(|operation| operation.seconds).sum::<f64>();
     let rest_name = "rest: MLX's own operations, its graph, sampling".to_owned();
-    rows.push(vec![rest_name, String::new(), ms(rest), percent(rest / phase.seconds), String::new()]);
+    rows.push(vec![rest_name, String::new(), String::new(), ms(rest), percent(rest / phase.seconds)]);
     rows
 }
 
@@ -222,12 +216,11 @@ mod tests {
 
     #[test]
     fn a_profile_accounts_for_all_of_the_time() {
-        let operation =
-            |name: &str, seconds| OperationTime { name: name.to_owned(), calls: 2, seconds, bytes: 1_000_000_000 };
+        let operation = |name: &str, seconds| OperationTime { name: name.to_owned(), calls: 2, seconds };
         let phase = Phase { seconds: 1.0, operations: vec![operation("small", 0.25), operation("large", 0.5)] };
         let text = profile(&Profile { prefill: phase.clone(), decode: phase });
         let rows: Vec<&str> = text.lines().skip(3).take(3).collect();
-        assert!(rows[0].starts_with("| large ") && rows[0].contains("50 %") && rows[0].ends_with("2.0 |"), "{text}");
+        assert!(rows[0].starts_with("| large ") && rows[0].contains("250000.0 |  500.0 |        50 %"), "{text}");
         assert!(rows[1].starts_with("| small "));
         assert!(rows[2].starts_with("| rest: ") && rows[2].contains("250.0 |        25 %"), "{text}");
     }
