@@ -116,7 +116,9 @@ impl Checkpoint {
         if tensor.shape != shape {
             return Err(fault(format!("has shape {:?}, but {shape:?} was asked for", tensor.shape)));
         }
-        to_array(name, &tensor, dtype.unwrap_or(element.dtype()))
+        let array = to_array(name, &tensor, dtype.unwrap_or(element.dtype()))?;
+        self.release_pages();
+        Ok(array)
     }
 
     /// A weight matrix in its quantized form, or `None` if it is stored in another form than MLX's affine quantization
@@ -132,13 +134,23 @@ impl Checkpoint {
         let Some(tensor) = packed else { return Ok(None) };
         let array = |part: &HostTensor<'_>| to_array(name, part, part.element.dtype());
         let QuantizationParams { group_size, bits } = tensor.params;
-        Ok(Some(QuantizedTensor {
+        let quantized = QuantizedTensor {
             packed: array(&tensor.packed)?,
             scales: array(&tensor.scales)?,
             biases: array(&tensor.biases)?,
             group_size,
             bits,
-        }))
+        };
+        self.release_pages();
+        Ok(Some(quantized))
+    }
+
+    /// What has become an array need not stay in memory as a part of the mapped file as well.
+    fn release_pages(&self) {
+        match &self.weights {
+            Weights::Folder(weights) => weights.release_pages(),
+            Weights::Gguf(file) => file.release_pages(),
+        }
     }
 
     /// Writes a GGUF file's model as the folder that mlx-lm reads, its weights unchanged.

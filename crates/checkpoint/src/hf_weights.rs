@@ -98,6 +98,10 @@ impl HfWeights {
         }
     }
 
+    pub(crate) fn release_pages(&self) {
+        self.shards.release_pages();
+    }
+
     pub(crate) fn bytes_on_disk(&self) -> u64 {
         self.shards.bytes_on_disk()
     }

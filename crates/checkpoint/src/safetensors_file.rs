@@ -40,6 +40,11 @@ impl SafetensorsFile {
         &self.path
     }
 
+    /// See [`release_pages`].
+    pub(crate) fn release_pages(&self) {
+        release_pages(&self.map);
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.map.len() as u64
     }
@@ -91,6 +96,20 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
     // SAFETY: the map is read-only. A file that another process shortens while it is mapped makes reads fault; every
     // engine that maps its weights accepts that, because copying gigabytes is the alternative.
     unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))
+}
+
+/// Takes the pages that were read out of this process's memory; the system keeps them as cache, or reads them again.
+///
+/// Without this a loaded model would count twice: once in its arrays, once in the mapped file.
+pub(crate) fn release_pages(map: &Mmap) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the map is read-only and shared with the file, so dropped pages come back with the same bytes.
+        // It is advice: where it fails, nothing is wrong but the memory that is counted.
+        let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+    #[cfg(not(unix))]
+    let _ = map;
 }
 
 /// What is wrong with a header, before the file's name is known.

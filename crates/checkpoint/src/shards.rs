@@ -103,6 +103,10 @@ impl Shards {
         self.file(name)?.read(name)
     }
 
+    pub(crate) fn release_pages(&self) {
+        self.files.iter().for_each(SafetensorsFile::release_pages);
+    }
+
     pub(crate) fn bytes_on_disk(&self) -> u64 {
         self.files.iter().map(SafetensorsFile::len).sum()
     }

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::host_tensor::{Data, ElementType, HostTensor};
 use crate::mlx_quantization::PackedTensor;
-use crate::safetensors_file::map_file;
+use crate::safetensors_file::{map_file, release_pages};
 use blocks::BlockType;
 use header::{Header, HeaderFault, TensorInfo};
 pub(crate) use tokenizer::GgufTokenizer;
@@ -110,6 +110,10 @@ impl GgufFile {
     /// How the tensor is stored, for people.
     pub(crate) fn storage(&self, name: &str) -> Option<String> {
         self.tensors.get(name).map(|info| format!("{:?}", info.block_type))
+    }
+
+    pub(crate) fn release_pages(&self) {
+        release_pages(&self.map);
     }
 
     pub(crate) fn bytes_on_disk(&self) -> u64 {
