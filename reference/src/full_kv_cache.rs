@@ -55,6 +55,15 @@ impl FullKvCache {
 }
 
 impl FullKvCache {
+    /// The operation that appends `n_new` tokens to what is stored, with room for them.
+    fn next_append(&self, n_new: usize) -> KvAppend {
+        // [task 2.1.2] FullKvCache::next_append
+        let len = self.len + n_new;
+        let capacity = self.capacity().max(len.next_multiple_of(self.step));
+        KvAppend::new(self.len, capacity, Arc::clone(&self.bytes_copied))
+        // [end]
+    }
+
     /// Appends `n_new` tokens by an operation that does more than that: `apply` adds it to the graph and returns the
     /// buffers that it will have written, and what else it computes.
     ///
@@ -66,13 +75,10 @@ impl FullKvCache {
         apply: impl FnOnce(KvAppend, Option<&KvBuffers>) -> Result<(KvBuffers, Array)>,
     ) -> Result<Array> {
         // [task 2.2.10] FullKvCache::append_within
-        let len = self.len + n_new;
-        let capacity = self.capacity().max(len.next_multiple_of(self.step));
-        let append = KvAppend::new(self.len, capacity, Arc::clone(&self.bytes_copied)).behind(self.buffers.as_ref());
+        let append = self.next_append(n_new).behind(self.buffers.as_ref());
         let (buffers, output) = apply(append, self.buffers.as_ref())?;
-        // Drops the old buffers: from here on only the operation holds them, so it may write into their memory.
-        self.buffers = Some(buffers);
-        self.len = len;
+        // As in `update_and_fetch`: the old buffers are dropped before the operation runs.
+        (self.buffers, self.len) = (Some(buffers), self.len + n_new);
         Ok(output)
         // [end]
     }
@@ -91,10 +97,9 @@ impl KvCache for FullKvCache {
     fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         // [task 2.1.2] FullKvCache::update_and_fetch
         self.check_new(keys, values)?;
-        let len = self.len + keys.dim(2) as usize;
-        let capacity = self.capacity().max(len.next_multiple_of(self.step));
-        let append = KvAppend::new(self.len, capacity, Arc::clone(&self.bytes_copied));
-        let buffers = append.apply(self.buffers.as_ref(), keys, values)?;
+        let n_new = keys.dim(2) as usize;
+        let buffers = self.next_append(n_new).apply(self.buffers.as_ref(), keys, values)?;
+        let len = self.len + n_new;
         let filled = (.., .., ..len as i32);
         let fetched = (buffers.keys.try_index(filled)?, buffers.values.try_index(filled)?);
 

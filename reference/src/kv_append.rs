@@ -88,15 +88,16 @@ impl KvAppend {
         stored: Option<&Tensor<'_>>,
         output: &mut TensorMut<'_>,
     ) -> Result<usize, OperationError> {
+        // [task 2.1.1] KvAppend::write
         let &[batch, kv_heads, n_new, head_dim] = new.shape() else {
             return Err("the new tokens are not [B, H_kv, L, D]".into());
         };
-        let stored = stored.filter(|_| !output.holds_input());
-        let stored = stored.map(Tensor::as_slice).transpose()?;
+        let stored = stored.filter(|_| !output.holds_input()).map(Tensor::as_slice).transpose()?;
         self.write_heads(new.as_slice()?, [batch, kv_heads, n_new, head_dim], stored, output.as_mut_slice::<T>()?)
+        // [end]
     }
 
-    /// The same on slices. `stored` is missing when nothing is stored or `output` already holds it.
+    /// The same on slices. `stored` is missing when nothing is stored, or when `output` already holds it.
     pub(crate) fn write_heads<T: Element>(
         &self,
         new: &[T],
@@ -104,7 +105,7 @@ impl KvAppend {
         stored: Option<&[T]>,
         output: &mut [T],
     ) -> Result<usize, OperationError> {
-        // [task 2.1.1] KvAppend::write
+        // [task 2.1.1] KvAppend::write_heads
         // Every head has a stretch of its own in each array. The new tokens come behind the stored ones.
         let written = self.len * head_dim..(self.len + n_new) * head_dim;
         let heads = output.chunks_exact_mut(self.capacity * head_dim);

@@ -1,10 +1,13 @@
 //! Loading the model from day 2.2 on: matrices that the checkpoint stores quantized stay so.
 
+use std::cell::RefCell;
+
 use checkpoint::Checkpoint;
-use mlx_custom::Constant;
+use mlx_custom::{Constant, use_huge_pages};
 use mlx_rs::{Array, Dtype};
 
 use crate::fused::{FusedBlock, QkvWeights};
+use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix};
 use crate::qwen2::{Layer, TokenEmbedding};
 use crate::{
@@ -21,11 +24,11 @@ use crate::{
 /// As [`Qwen2Model::load`].
 pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2Model> {
     let config = checkpoint.config();
-    let weights = Weights { checkpoint, dtype, stage };
+    let weights = Weights { checkpoint, dtype, stage, matrices: RefCell::default() };
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
     let rope =
         RotaryEmbedding::new(config.head_dim as i32, config.max_position_embeddings as i32, config.rope_theta, false)?;
-    Ok(Qwen2Model {
+    let model = Qwen2Model {
         embed_tokens: weights.embedding("model.embed_tokens.weight", [vocab, hidden])?,
         layers: (0..config.num_hidden_layers).map(|layer_idx| weights.layer(layer_idx)).collect::<Result<Vec<_>>>()?,
         norm: weights.norm("model.norm.weight")?,
@@ -35,7 +38,10 @@ pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2
         },
         rope,
         stage,
-    })
+    };
+    // All at once, since neighbours share large pages.
+    use_huge_pages(weights.matrices.borrow().iter().flat_map(ConstantMatrix::constants));
+    Ok(model)
 }
 
 /// What loading a part needs to know.
@@ -43,6 +49,8 @@ struct Weights<'a> {
     checkpoint: &'a Checkpoint,
     dtype: Dtype,
     stage: Stage,
+    /// The quantized matrices so far.
+    matrices: RefCell<Vec<ConstantMatrix>>,
 }
 
 impl Weights<'_> {
@@ -61,7 +69,10 @@ impl Weights<'_> {
 
     /// A matrix in its quantized form, or `None` if the checkpoint doesn't have it so.
     fn matrix(&self, name: &str) -> Result<Option<QuantizedMatrix>> {
-        self.checkpoint.quantized(name)?.map(QuantizedMatrix::try_from).transpose()
+        let Some(tensor) = self.checkpoint.quantized(name)? else { return Ok(None) };
+        let matrix = QuantizedMatrix::try_from(tensor)?;
+        self.matrices.borrow_mut().push(matrix.constant()?);
+        Ok(Some(matrix))
     }
 
     fn tensor(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<Array> {

@@ -1,8 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mlx_rs::error::Exception;
 use mlx_rs::Array;
+use mlx_rs::error::Exception;
 
 use crate::registered::TensorLayout;
 use crate::{Tensor, TensorType};
@@ -54,6 +54,13 @@ impl Constant {
     /// Shape and element type.
     pub fn tensor_type(&self) -> &TensorType {
         &self.inner.layout.tensor_type
+    }
+
+    /// Where the values lie.
+    pub(crate) fn addresses(&self) -> std::ops::Range<usize> {
+        let Inner { layout, data, .. } = &*self.inner;
+        let start = data.expose_provenance();
+        start..start + layout.n_elements * layout.element_size
     }
 
     /// The values, as an operation sees an input.

@@ -55,6 +55,13 @@ impl FullKvCache {
 }
 
 impl FullKvCache {
+    /// The operation that appends `n_new` tokens to what is stored, with room for them.
+    fn next_append(&self, n_new: usize) -> KvAppend {
+        // [task 2.1.2] FullKvCache::next_append
+        todo!("week 2 day 1 task 2: FullKvCache::next_append - see book/src/week2/day1.md")
+        // [end]
+    }
+
     /// Appends `n_new` tokens by an operation that does more than that: `apply` adds it to the graph and returns the
     /// buffers that it will have written, and what else it computes.
     ///

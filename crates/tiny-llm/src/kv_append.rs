@@ -88,15 +88,12 @@ impl KvAppend {
         stored: Option<&Tensor<'_>>,
         output: &mut TensorMut<'_>,
     ) -> Result<usize, OperationError> {
-        let &[batch, kv_heads, n_new, head_dim] = new.shape() else {
-            return Err("the new tokens are not [B, H_kv, L, D]".into());
-        };
-        let stored = stored.filter(|_| !output.holds_input());
-        let stored = stored.map(Tensor::as_slice).transpose()?;
-        self.write_heads(new.as_slice()?, [batch, kv_heads, n_new, head_dim], stored, output.as_mut_slice::<T>()?)
+        // [task 2.1.1] KvAppend::write
+        todo!("week 2 day 1 task 1: KvAppend::write - see book/src/week2/day1.md")
+        // [end]
     }
 
-    /// The same on slices. `stored` is missing when nothing is stored or `output` already holds it.
+    /// The same on slices. `stored` is missing when nothing is stored, or when `output` already holds it.
     pub(crate) fn write_heads<T: Element>(
         &self,
         new: &[T],
@@ -104,8 +101,8 @@ impl KvAppend {
         stored: Option<&[T]>,
         output: &mut [T],
     ) -> Result<usize, OperationError> {
-        // [task 2.1.1] KvAppend::write
-        todo!("week 2 day 1 task 1: KvAppend::write - see book/src/week2/day1.md")
+        // [task 2.1.1] KvAppend::write_heads
+        todo!("week 2 day 1 task 1: KvAppend::write_heads - see book/src/week2/day1.md")
         // [end]
     }
 }

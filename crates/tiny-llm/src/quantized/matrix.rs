@@ -119,6 +119,11 @@ impl ConstantMatrix {
         (self.group_size, self.bits)
     }
 
+    /// The three arrays.
+    pub fn constants(&self) -> [&Constant; 3] {
+        [&self.packed, &self.scales, &self.biases]
+    }
+
     /// What a kernel works with.
     ///
     /// # Errors
