@@ -46,7 +46,7 @@ pub const PEERS: &[Peer] = &[
         variables: &[],
         is_compiled: false,
         driver: "run_mlx_lm.py",
-        longest_context: 1024,
+        longest_context: 256,
     },
 ];
 

@@ -191,7 +191,7 @@ Options
   --prompt-tokens N       (default 128)
   --generate-tokens N     (default 128; the stage `dense` gets 16 at most)
   --context-sweep LIST    also decode behind contexts of these lengths, such as 128,1024,4096
-                          (up to 1024 for the stage `dense` and for mlx-lm)
+                          (up to 1024 for the stage `dense`, up to 256 for mlx-lm)
   --profile               also the time of each kind of operation, at the last stage
   --quick                 one round, 32 tokens in, 16 out: does it run at all?
   --output FOLDER         for measurements.json, table.md and the plots
