@@ -8,12 +8,14 @@
 #include "bridge.h"
 
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <exception>
+#include <future>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -43,20 +45,30 @@ void append_text(void* context, const char* text, size_t length) {
   }
 }
 
-// Set when an operation fails, until the next evaluation.
-std::atomic<bool> an_operation_failed{false};
-
-// MLX counts the tasks under way, and makes whoever evaluates wait while there are more than ten. If the thread that
-// used MLX first is still filling the queue when a task before fails, MLX 0.32.2 throws between adding a task to the
-// count and queueing the task that takes it off again. Without this, a dozen such errors stop every later evaluation
-// for ever. Counting too few is harmless: MLX queues a little more at a time.
-void forget_tasks_lost_to_errors(mx::Stream stream) {
-  if (an_operation_failed.exchange(false)) {
-    for (int n_lost = mx::scheduler::n_active_tasks(); n_lost > 0; --n_lost) {
-      mx::scheduler::notify_task_completion(stream);
-    }
+// MLX 0.32.2 calls the thread that uses it first the main thread. On that thread alone, an error in a task that runs is
+// thrown while later nodes are still being queued. The evaluation ends there: what had been queued counts as computed,
+// although it may not have run, and the count of tasks under way goes wrong, until after a dozen such errors every
+// evaluation waits for ever. So a thread of our own is the first, when the program is loaded, and then sleeps for good:
+// it must not end, because its identity could pass to another thread. Errors then come when somebody waits.
+class FirstUser {
+ public:
+  FirstUser() {
+    auto ready = std::make_shared<std::promise<void>>();
+    auto is_ready = ready->get_future();
+    std::thread([ready] {
+      mx::allocator::allocator();  // made first, so that it is destroyed last
+      mx::scheduler::scheduler();
+      ready->set_value();
+      for (;;) {
+        std::this_thread::sleep_for(std::chrono::hours(24));
+      }
+    }).detach();
+    // It is ready at once, but for a GPU's driver: then it is enough that it was first.
+    is_ready.wait_for(std::chrono::milliseconds(100));
   }
-}
+};
+
+const FirstUser first_user;
 
 // Everything one run needs, in one allocation. The arrays themselves may be gone by the time that the task runs: MLX
 // keeps only their buffers alive until then.
@@ -86,7 +98,6 @@ class Call {
     }
     std::string message;
     if (!run_(operation_.get(), tensors.data(), tensors.data() + n_inputs_, append_text, &message)) {
-      an_operation_failed = true;
       throw std::runtime_error(message.empty() ? "a custom operation failed" : message);
     }
   }
@@ -118,7 +129,6 @@ class RustPrimitive : public mx::Primitive {
         reuses_(std::move(reuses)) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
-    forget_tasks_lost_to_errors(stream());
     refuse_second_run(inputs, outputs);
     mx::SmallVector<bool, 12> moved(n_inputs_, false);
     mx::SmallVector<bool, 12> took_over(outputs.size(), false);
@@ -155,8 +165,8 @@ class RustPrimitive : public mx::Primitive {
   bool is_equivalent(const mx::Primitive&) const override { return false; }
 
  private:
-  // An evaluation that fails leaves the nodes that it had not finished queueing as they were before, to be evaluated
-  // again. That is right unless this node's task was queued already and works in place.
+  // An evaluation that stops while it is queueing (no memory, say) leaves the rest as it was, to be evaluated again. That
+  // is right unless this node's task was queued already and works in place.
   void refuse_second_run(const std::vector<mx::array>& inputs, const std::vector<mx::array>& outputs) const {
     bool began = inputs.size() != n_inputs_;
     for (size_t i = 0; i < outputs.size() && !began; ++i) {

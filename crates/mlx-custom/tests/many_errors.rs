@@ -1,5 +1,5 @@
-//! Errors while the graph is still being queued. MLX treats the thread that used it first in a special way then, so
-//! this test has a process of its own.
+//! Errors while the graph is still being queued, on the thread that uses MLX first: it would be a special one if
+//! `native/bridge.cpp` didn't see to it that it isn't. So this test has a process of its own.
 
 use std::sync::mpsc;
 use std::thread;
@@ -45,23 +45,21 @@ fn step(x: &Array, fails: bool) -> Array {
     apply(Step { fails }, &[x]).unwrap().remove(0)
 }
 
-/// Two hundred evaluations of two long chains, of which one fails at its first step, while MLX is still queueing the
+/// Many evaluations of two long chains, of which one fails at its first step, while MLX is still queueing the
 /// steps that come after.
 fn fail_again_and_again() {
-    const LENGTH: usize = 100;
-    for round in 0..200 {
+    const LENGTH: usize = 60;
+    for round in 0..150 {
         let start = Array::from_slice(&[0.0_f32], &[1]);
         let chain = |start| (1..LENGTH).fold(start, |x, _| step(&x, false));
         let (bad, good) = (chain(step(&start, true)), chain(step(&start, false)));
         let error = eval([&bad, &good]).unwrap_err();
         assert!(error.what().contains("step: on purpose"), "{error}");
-        // What had been queued was computed; what had not can be evaluated now, or says that it can't. Nothing is wrong.
-        if good.eval().is_ok() {
-            assert_eq!(good.as_slice::<f32>(), [LENGTH as f32], "round {round}");
-        }
-        if bad.eval().is_ok() {
-            assert!(bad.as_slice::<f32>()[0].is_nan(), "round {round}");
-        }
+        // Nothing stands still, half done or wrong.
+        good.eval().unwrap();
+        assert_eq!(good.as_slice::<f32>(), [LENGTH as f32], "round {round}");
+        bad.eval().unwrap();
+        assert!(bad.as_slice::<f32>()[0].is_nan(), "round {round}");
     }
 }
 

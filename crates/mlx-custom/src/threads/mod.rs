@@ -28,6 +28,9 @@ fn team() -> &'static Team {
 /// The threads are started once. Between loops they watch for the next one for about a tenth of a millisecond and
 /// then sleep, so that one loop after another starts within a microsecond, and an idle program uses no processor.
 ///
+/// On two cores, 8 chunks of 1.3 µs took 10.5 µs on one thread, 6.5 µs here and 17 µs with rayon, one loop after another; and
+/// 11, 31 and 98 µs after a pause of 2 ms (`examples/fork_join.rs`).
+///
 /// Called from inside a `body`, or while another thread's loop has the team, it runs all chunks on the calling thread.
 ///
 /// # Panics

@@ -36,7 +36,8 @@ fn a_panic_in_run_is_the_error_of_eval() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
-            std::panic::resume_unwind(Box::new("while the payload is dropped"));
+            // What this carries is leaked, so it is nothing.
+            std::panic::resume_unwind(Box::new(()));
         }
     }
     let nested = panics(|| std::panic::resume_unwind(Box::new(Bomb)));
@@ -66,7 +67,7 @@ fn nothing_looks_like_a_result_afterwards() {
     });
     let outputs = apply(operation, &[]).unwrap();
     assert!(eval(&outputs).is_err());
-    assert!(outputs[0].as_slice::<f32>().iter().all(|x| x.is_nan()));
+    assert!(values(&outputs[0]).iter().all(|x| x.is_nan()));
     assert!(outputs[1].as_slice::<bf16>().iter().all(|x| x.is_nan()));
     assert_eq!(outputs[2].as_slice::<u32>(), [u32::MAX; 2]);
     // And what is computed from it is no number either, whoever computes it.

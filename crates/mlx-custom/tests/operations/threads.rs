@@ -8,9 +8,9 @@ use crate::support::{Closure, add, counting, f32_type, failing};
 #[test]
 fn many_threads_build_and_evaluate_graphs() {
     thread::scope(|scope| {
-        for number in 0..8 {
+        for number in 0..4 {
             scope.spawn(move || {
-                for round in 0..20 {
+                for round in 0..10 {
                     let mut x = counting(&[64]);
                     for _ in 0..25 {
                         x = add(&x, 1.0).add(counting(&[64])).unwrap();
