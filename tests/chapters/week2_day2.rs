@@ -4,6 +4,8 @@
 mod cached_model;
 mod kernel_checks;
 mod quantized_matrices;
+#[allow(dead_code)] // day 2.4 uses the rest
+mod quantized_models;
 mod refusals;
 #[path = "week2_day2/task_10_fused_operations.rs"]
 mod task_10_fused_operations;

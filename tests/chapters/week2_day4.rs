@@ -1,8 +1,12 @@
 //! Day 2.4: online softmax, a tile of queries, heads and masks, threads, splitting the keys.
 
+#[allow(dead_code)] // day 2.1 uses the rest
+mod cached_model;
 mod largest_allocation;
+mod quantized_models;
 mod refusals;
 mod tiled;
+mod tiny_models;
 
 use std::sync::atomic::Ordering;
 
@@ -12,13 +16,16 @@ use mlx_custom::set_num_threads;
 use mlx_rs::ops::indexing::{IntoStrideBy, TryIndexOp};
 use mlx_rs::ops::{broadcast_to, ones, select};
 use mlx_rs::{Array, Dtype};
+use quantized_models::{
+    check_generation, check_logits, check_logits_in_chunks, check_logits_with_caches, check_real_logits,
+};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiled::{FirstKeys, Inputs, Sizes, TileByTile, Without, must};
 use tiny_llm::flash_attention::{
     Options, Partial, Schedule, Tiling, Variant, available_variants, flash_attention, flash_attention_with,
 };
-use tiny_llm::{AttentionMask, Result};
+use tiny_llm::{AttentionMask, FullKvCache, KvCache, Result, Stage};
 
 const DAY: &str = "week2_day4";
 const F32: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-5 };
@@ -160,9 +167,9 @@ fn task_2_attend(
     }
 }
 
-/// Rows around a block of six and the change of layout, keys around vectors and tiles, D with and without a tail.
+/// Rows around the blocks of 6 and 24 and the change of layout, keys around vectors and tiles, D with and without a tail.
 #[rstest]
-fn task_2_sizes_around_blocks_vectors_and_tiles(#[values(1, 5, 6, 7, 11, 12, 13)] n_rows: usize) {
+fn task_2_sizes_around_blocks_vectors_and_tiles(#[values(1, 5, 6, 7, 11, 12, 13, 24, 25)] n_rows: usize) {
     let mut rng = Rng::new(n_rows as u64);
     let lengths = [(1, 1), (7, 8), (16, 16), (17, 16), (31, 32), (64, 64), (65, 64), (129, 64)];
     for ((n_keys, tile), head_dim) in pairs(&lengths, &[1, 7, 16, 48, 80]) {
@@ -657,4 +664,54 @@ fn task_5_queries_that_see_nothing_in_any_split() {
     let nan_rows: Vec<usize> = (0..32).filter(|&row| got[row].iter().any(|x| x.is_nan())).collect();
     check_tokens("rows (of two heads with 16 queries) with NaN", &nan_rows, &[3, 19]);
     check_tokens("the only visible value", &got[5], &last_value);
+}
+
+// -------------------------------------------------------------------------- the model, with days 2.1 and 2.2
+
+/// From here on a layer of a quantized model is one operation, with attention and the cache inside.
+#[rstest]
+#[case("tiny-qwen2-4bit", "one_token_f32")]
+#[case("tiny-qwen2-4bit", "two_rows_f32")]
+#[case("tiny-qwen2-mixed", "one_row_f32")]
+#[case("tiny-qwen2-mixed", "one_row_f16")]
+fn task_5_the_model_without_a_cache(#[case] model: &str, #[case] prompt: &str) {
+    check_logits(model, prompt, Stage::Flash);
+}
+
+#[rstest]
+#[case("tiny-qwen2-4bit", "two_rows_f32", &[9])]
+#[case("tiny-qwen2-4bit", "two_rows_f32", &[4, 1, 1, 3])]
+#[case("tiny-qwen2-4bit", "two_rows_bf16", &[8, 1])]
+#[case("tiny-qwen2-4bit", "one_row_f32", &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1])]
+#[case("tiny-qwen2-mixed", "one_row_f32", &[5, 1, 4])]
+#[case("tiny-qwen2-mixed", "one_row_f16", &[9, 1])]
+fn task_5_the_model_with_a_cache(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &[i32]) {
+    check_logits_in_chunks(model, prompt, chunks, Stage::Flash);
+}
+
+/// Buffers that grow in the middle, and after every token.
+#[rstest]
+fn task_5_the_model_with_a_cache_that_grows(#[values(1, 3, 7)] step: usize, #[values(1, 2, 5)] chunk: i32) {
+    let new_cache = || Box::new(must(FullKvCache::with_step(step))) as Box<dyn KvCache>;
+    let mut chunks = vec![chunk; 9 / chunk as usize];
+    chunks.push(9 - chunks.iter().sum::<i32>());
+    chunks.retain(|len| *len > 0);
+    let mut caches = [new_cache(), new_cache()];
+    check_logits_with_caches("tiny-qwen2-4bit", "two_rows_f32", &chunks, &mut caches, Stage::Flash);
+    assert!(
+        caches.iter().all(|cache| cache.offset() == tiny_llm::Offset::Same(9)),
+        "the caches' offsets behind 9 tokens"
+    );
+}
+
+#[rstest]
+#[case("tiny-qwen2-4bit", "five_tokens")]
+#[case("tiny-qwen2-mixed", "seven_tokens")]
+fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
+    check_generation(model, prompt, Stage::Flash);
+}
+
+#[test]
+fn task_5_the_built_in_model() {
+    check_real_logits(Stage::Flash);
 }

@@ -39,7 +39,7 @@ impl FusedBlock {
         mask: &AttentionMask,
         cache: Option<&mut dyn KvCache>,
     ) -> Result<Array> {
-        // [task 2.2.10] FusedBlock::forward
+        // From day 2.4 on, with the usual cache, all of it is one operation.
         let mut cache = cache;
         if self.attention == AttentionBackend::Flash
             && let Some(full) = cache.as_mut().and_then(|cache| cache.as_full())
@@ -47,6 +47,7 @@ impl FusedBlock {
         {
             return Ok(output);
         }
+        // [task 2.2.10] FusedBlock::forward
         let offset = cache.as_ref().map_or(Offset::Same(0), |cache| cache.offset());
         let eps = self.rms_norm_eps;
         let [query, key, value] = norm_qkv_rope(x, &self.input_layernorm, eps, &self.qkv, rope, offset)?;

@@ -159,7 +159,6 @@ impl FusedLayer {
         if !held {
             x.copy_from_slice(inputs[0].as_slice()?);
         }
-        // [task 2.2.10] FusedLayer
         let ([num_heads, num_kv_heads, _], head_dim) = (self.qkv.heads, self.qkv.head_dim);
         let n_tokens = batch * len;
         let zeros = |n: usize| vec![<T as Float>::from_f32(0.0); n];
@@ -199,6 +198,5 @@ impl FusedLayer {
         let hidden_shape = [batch, len, hidden.len() / n_tokens.max(1)];
         let hidden_strides = [len * hidden_shape[2], hidden_shape[2], 1].map(|n| n as isize);
         add_projection(&Strided::new(&hidden, &hidden_shape, &hidden_strides)?, &self.down_proj.view()?, x)
-        // [end]
     }
 }

@@ -9,11 +9,9 @@ use tiny_llm::fused::{QkvWeights, linear_add, norm_qkv_rope, norm_swiglu};
 use tiny_llm::quantized::{QuantizedMatrix, quantized_matmul};
 use tiny_llm::{Error, Offset, Result, RmsNorm, RotaryEmbedding, Stage, silu};
 
-use super::task_9_the_quantized_model::{
-    check_generation, check_real_logits, check_tiny_logits, check_tiny_logits_in_chunks,
-};
 use crate::cached_model::load;
 use crate::quantized_matrices::{Format, Matrix, f32s};
+use crate::quantized_models::{check_generation, check_logits, check_logits_in_chunks, check_real_logits};
 use crate::refusals::expect_invalid_argument;
 use crate::{DAY, must};
 
@@ -287,7 +285,7 @@ fn blocks_are_fused_where_formats_allow() {
 #[case("tiny-qwen2-mixed", "two_rows_f32")]
 #[case("tiny-qwen2-mixed", "one_row_f16")]
 fn logits(#[case] model: &str, #[case] prompt: &str) {
-    check_tiny_logits(model, prompt, Stage::Fused);
+    check_logits(model, prompt, Stage::Fused);
 }
 
 #[rstest]
@@ -295,7 +293,7 @@ fn logits(#[case] model: &str, #[case] prompt: &str) {
 #[case("tiny-qwen2-4bit", "one_row_f32", &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1])]
 #[case("tiny-qwen2-mixed", "one_row_f32", &[5, 1, 4])]
 fn logits_with_a_cache(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &[i32]) {
-    check_tiny_logits_in_chunks(model, prompt, chunks, Stage::Fused);
+    check_logits_in_chunks(model, prompt, chunks, Stage::Fused);
 }
 
 #[rstest]

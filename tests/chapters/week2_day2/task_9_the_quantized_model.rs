@@ -1,15 +1,14 @@
 //! Task 9: layers on quantized matrices, and the model that consists of them.
 
-use checkpoint::registry;
-use grader::{Fixture, Tolerance, check_close, expect_error};
-use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
+use grader::{Fixture, expect_error};
 use mlx_rs::{Array, Dtype};
 use rstest::rstest;
+use tiny_llm::Stage;
 use tiny_llm::quantized::{QuantizedEmbedding, QuantizedLinear};
-use tiny_llm::{Error, LogitsToKeep, Qwen2Model, Result, Stage, StopReason};
 
-use crate::cached_model::{answer, forward_in_chunks, load, new_cache};
+use crate::cached_model::load;
 use crate::quantized_matrices::{Format, Matrix};
+use crate::quantized_models::{check_generation, check_logits, check_logits_in_chunks, check_real_logits};
 use crate::{DAY, must, tiny_models};
 
 #[rstest]
@@ -78,14 +77,14 @@ fn load_keeps_the_form_of_every_matrix(#[values("tiny-qwen2-4bit", "tiny-qwen2-m
 #[case("tiny-qwen2-mixed", "two_rows_f32")]
 #[case("tiny-qwen2-mixed", "one_row_f16")]
 fn logits(#[case] model: &str, #[case] prompt: &str) {
-    check_tiny_logits(model, prompt, Stage::Quantized);
+    check_logits(model, prompt, Stage::Quantized);
 }
 
 #[rstest]
 #[case("tiny-qwen2-4bit", "two_rows_f32", &[4, 1, 1, 3])]
 #[case("tiny-qwen2-mixed", "one_row_f32", &[5, 1, 4])]
 fn logits_with_a_cache(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &[i32]) {
-    check_tiny_logits_in_chunks(model, prompt, chunks, Stage::Quantized);
+    check_logits_in_chunks(model, prompt, chunks, Stage::Quantized);
 }
 
 #[rstest]
@@ -100,55 +99,3 @@ fn generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &s
 fn real_smollm2_logits() {
     check_real_logits(Stage::Quantized);
 }
-
-pub fn check_tiny_logits(model: &str, prompt: &str, stage: Stage) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("logits/{model}/{prompt}"));
-    let run = || load(model, case.dtype(), stage)?.forward(&case.array("ids"), None, LogitsToKeep::All);
-    case.check(run());
-}
-
-pub fn check_tiny_logits_in_chunks(model: &str, prompt: &str, chunks: &[i32], stage: Stage) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("logits/{model}/{prompt}"));
-    let run = || {
-        let model = load(model, case.dtype(), stage)?;
-        forward_in_chunks(&model, &mut new_cache(&model), &case.array("ids"), chunks)
-    };
-    case.check(run());
-}
-
-pub fn check_generation(model: &str, prompt: &str, stage: Stage) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("greedy/{model}/{prompt}"));
-    let (prompt, max_tokens) = (case.array("prompt"), case.i32("max_tokens") as usize);
-    let model = must(load(model, Dtype::Float32, stage));
-    let generation = answer(&model, prompt.as_slice::<u32>(), max_tokens);
-    let stop_reason = generation.as_ref().ok().map(|generation| generation.stop_reason.clone());
-    case.check(generation.map(|generation| Array::from_slice(&generation.tokens, &[generation.tokens.len() as i32])));
-    assert_eq!(stop_reason, Some(StopReason::MaxTokens));
-}
-
-/// The model of week 1 on the same weights, dequantized, is the yardstick: it was compared with transformers there. What is
-/// left is the rounding of activations, 30 layers long: 0.005 in logits of about 20; 8 bits would cost more than 1.
-pub fn check_real_logits(stage: Stage) {
-    let path = registry::resolve("smollm2-135m").unwrap_or_else(|error| panic!("the built-in model: {error}"));
-    let checkpoint = must(checkpoint::Checkpoint::open(&path));
-    let fixture = Fixture::load("real_smollm2");
-    let case = fixture.case("logits/english");
-    let ids = case.array("ids");
-    let len = ids.dim(0);
-    let logits_at = |stage: Stage, chunks: &[i32]| -> Result<Array> {
-        let model = Qwen2Model::load_stage(&checkpoint, Dtype::Float32, stage)?;
-        let row = ids.reshape(&[1, len])?;
-        Ok(forward_in_chunks(&model, &mut new_cache(&model), &row, chunks)?.try_index(0)?)
-    };
-    let expected = must(logits_at(Stage::Cached, &[len]));
-    let logits = must(logits_at(stage, &[len - 1, 1])); // both kernels: four tokens, then one
-    let clear = case.i32s("clear"); // where the best token is far ahead of the second
-    let clear = Array::from_slice(&clear, &[clear.len() as i32]);
-    case.check_named("argmax", argmax_axis(&logits, 1, false).and_then(|best| best.take_axis(clear, 0)));
-    check_close("logits of the built-in model", Ok::<_, Error>(logits), &expected, ROUNDED_ACTIVATIONS);
-}
-
-const ROUNDED_ACTIVATIONS: Tolerance = Tolerance { atol: 0.03, rtol: 0.0 };

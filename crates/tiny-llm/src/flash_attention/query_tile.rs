@@ -4,7 +4,11 @@
 use super::aligned::{AlignedBuffer, LINE};
 use super::key_tile::{KeyTile, stride};
 use super::online_softmax::Partial;
-use super::simd::{BLOCK_ROWS, Matrix, MatrixMut, Simd, Size, add_product, exp};
+use super::simd::{Matrix, MatrixMut, Simd, Size, add_product, exp};
+
+/// So many rows of scores exist at a time. The products fill registers with 6 rows, and with a few times that each
+/// number in the cache is used more often before it has to make room.
+pub const BLOCK_ROWS: usize = 24;
 
 /// Which keys the rows of a tile may see.
 pub trait KeyFilter {
@@ -29,7 +33,7 @@ pub struct QueryTile {
     sum: Vec<f32>,
     /// `[rows, D]`
     accumulator: AlignedBuffer,
-    /// `[BLOCK_ROWS, keys]`: all scores that ever exist at a time.
+    /// `[BLOCK_ROWS, keys]`
     scores: AlignedBuffer,
     scores_stride: usize,
 }

@@ -41,10 +41,10 @@ pub struct Tiling {
 }
 
 impl Tiling {
-    /// A tile of keys and one of values take 16 KiB each at D = 64, and so stay in the first two levels of cache.
-    const KEYS: usize = 64;
-    /// The more rows use a tile of keys, the less its loading counts.
-    const ROWS: usize = 192;
+    /// A tile of keys and one of values take 32 KiB each at D = 64, and so stay in the second level of cache.
+    const KEYS: usize = 128;
+    /// The more rows use a tile of keys, the less its loading counts; their queries and accumulators take 96 KiB each.
+    const ROWS: usize = 384;
     /// Below this, loading the keys costs more than computing with them.
     const FEWEST_ROWS: usize = 24;
     /// For a shorter part, merging would count.

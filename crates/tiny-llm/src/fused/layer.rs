@@ -159,8 +159,44 @@ impl FusedLayer {
         if !held {
             x.copy_from_slice(inputs[0].as_slice()?);
         }
-        // [task 2.2.10] FusedLayer
-        todo!("week 2 day 2 task 10: FusedLayer - see book/src/week2/day2.md")
-        // [end]
+        let ([num_heads, num_kv_heads, _], head_dim) = (self.qkv.heads, self.qkv.head_dim);
+        let n_tokens = batch * len;
+        let zeros = |n: usize| vec![<T as Float>::from_f32(0.0); n];
+        let mut query = zeros(n_tokens * num_heads * head_dim);
+        let [mut key, mut value]: [Vec<T>; 2] = [(); 2].map(|()| zeros(n_tokens * num_kv_heads * head_dim));
+        let angles = Angles::of(&inputs[1], &inputs[2])?;
+        self.qkv.run(x, len, &self.starts, angles, [&mut query, &mut key, &mut value])?;
+
+        let new_shape = [batch, num_kv_heads, len, head_dim];
+        for (i, (new, buffer)) in [(key, &mut *keys), (value, &mut *values)].into_iter().enumerate() {
+            let stored = inputs.get(3 + i).filter(|_| !buffer.holds_input()).map(Tensor::as_slice).transpose()?;
+            let n_moved = self.append.write_heads::<T>(&new, new_shape, stored, buffer.as_mut_slice()?)?;
+            self.append.count_bytes(n_moved * size_of::<T>());
+        }
+
+        let (key_len, capacity) = (self.append.len() + len, self.append.capacity());
+        let shape = AttentionShape { batch, num_heads, num_kv_heads, query_len: len, key_len, head_dim };
+        let strides =
+            |heads: usize, len: usize| [heads * len * head_dim, len * head_dim, head_dim, 1].map(|n| n as isize);
+        let (query_shape, query_strides) = ([batch, num_heads, len, head_dim], strides(num_heads, len));
+        let (kv_shape, kv_strides) = ([batch, num_kv_heads, key_len, head_dim], strides(num_kv_heads, capacity));
+        let operands = [
+            T::operand(Strided::new(&query, &query_shape, &query_strides)?),
+            T::operand(Strided::new(keys.as_mut_slice()?, &kv_shape, &kv_strides)?),
+            T::operand(Strided::new(values.as_mut_slice()?, &kv_shape, &kv_strides)?),
+        ];
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let attention = FlashAttention { shape, scale, is_causal: self.is_causal, options: Options::default() };
+        let mut attended = zeros(query.len());
+        attention.attend(operands, if self.is_causal { Mask::Causal } else { Mask::None }, &mut attended);
+        add_projection(&Strided::new(&attended, &query_shape, &query_strides)?, &self.o_proj.view()?, x)?;
+
+        let norm_weight = self.norm_weight.tensor();
+        let mut hidden = zeros(n_tokens * self.gate_proj.outputs());
+        let gate_and_up = [&self.gate_proj.view()?, &self.up_proj.view()?];
+        gate_up(x, norm_weight.as_slice()?, self.eps, gate_and_up, &mut hidden);
+        let hidden_shape = [batch, len, hidden.len() / n_tokens.max(1)];
+        let hidden_strides = [len * hidden_shape[2], hidden_shape[2], 1].map(|n| n as isize);
+        add_projection(&Strided::new(&hidden, &hidden_shape, &hidden_strides)?, &self.down_proj.view()?, x)
     }
 }

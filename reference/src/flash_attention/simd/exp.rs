@@ -15,7 +15,7 @@ const COEFFICIENTS: [f32; 6] = [1.535_331e-4, 1.339_893_9e-3, 9.618_438e-3, 5.55
 
 /// `eˣ` for `x <= 0`; 0 below -87, also for `-inf`; NaN for NaN.
 ///
-/// The error is at most 0.7 · 2⁻²³, and relative to the result (1.2 + |x| / 2) · 2⁻²³: small weights, which count
+/// The error is at most 0.7 · 2⁻²³, and relative to the result (1.2 + |x|) · 2⁻²³: small weights, which count
 /// little, are less exact. `eˣ = 2ⁿ · 2ʳ`, where n is the integer next to `x / ln 2` and r is what remains.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {

@@ -77,19 +77,9 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn round(self, x: Self::Vector) -> Self::Vector {
+    fn low_bits_as_exponent(self, x: Self::Vector) -> Self::Vector {
         // SAFETY: `self` proves that the machine has the instruction.
-        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
-    }
-
-    #[inline(always)]
-    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector {
-        // SAFETY: `self` proves that the machine has the instructions.
-        unsafe {
-            // An f32's exponent stands above 23 bits of fraction, with 127 added to it.
-            let exponents = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponents)))
-        }
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(x))) }
     }
 
     #[inline(always)]

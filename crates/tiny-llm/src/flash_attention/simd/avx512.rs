@@ -77,15 +77,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn round(self, x: Self::Vector) -> Self::Vector {
+    fn low_bits_as_exponent(self, x: Self::Vector) -> Self::Vector {
         // SAFETY: `self` proves that the machine has the instruction.
-        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT }>(x) }
-    }
-
-    #[inline(always)]
-    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector {
-        // SAFETY: `self` proves that the machine has the instructions.
-        unsafe { _mm512_scalef_ps(x, n) }
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(x))) }
     }
 
     #[inline(always)]

@@ -2,30 +2,31 @@
 
 use super::Simd;
 
-/// Below this the result is 0, to which `exp` of it (1.6e-38) is as near as a weight beside 1 can be.
+/// Below this the result is 0: next to a largest weight of 1, `exp(-87)` = 1.6e-38 is nothing.
 const SMALLEST: f32 = -87.0;
 
-/// ln 2 in two parts. The first has nine bits, so its product with an integer of up to 15 bits is exact.
-const LN2_HIGH: f32 = 355.0 / 512.0;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+/// A number of this size has no bits for a fraction, so adding it rounds; and its last bits are those of 127, so they
+/// become the exponent of a power of two.
+const ROUND: f32 = 1.5 * (1 << 23) as f32 + 127.0;
 
-/// `(eʳ - 1 - r) / r²` as a polynomial for `|r| <= ln(2) / 2`, from r⁴ down to 1. The coefficients minimise the largest
-/// relative error of `eʳ`, which is 4e-9.
-const COEFFICIENTS: [f32; 5] = [0.001_381_454, 0.008_368_745, 0.041_668_39, 0.166_665_21, 0.499_999_94];
+/// `(2ʳ - 1) / r` as a polynomial for `|r| <= 1/2`, from r⁵ down to 1. The coefficients minimise the largest relative error
+/// of `2ʳ`, which is 2e-9 before they are rounded.
+const COEFFICIENTS: [f32; 6] = [1.535_331e-4, 1.339_893_9e-3, 9.618_438e-3, 5.550_332_4e-2, 0.240_226_48, 0.693_147_2];
 
-/// `eˣ` for `x <= 0`, with a relative error of at most 1.3 · 2⁻²³ down to x = -87. 0 below, also for `-inf`; NaN for NaN.
+/// `eˣ` for `x <= 0`; 0 below -87, also for `-inf`; NaN for NaN.
 ///
-/// `eˣ = 2ⁿ · eʳ`, where n is the integer next to `x / ln 2` and r is what remains.
+/// The error is at most 0.7 · 2⁻²³, and relative to the result (1.2 + |x|) · 2⁻²³: small weights, which count
+/// little, are less exact. `eˣ = 2ⁿ · 2ʳ`, where n is the integer next to `x / ln 2` and r is what remains.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
-    let n = simd.round(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)));
-    let r = simd.mul_add(n, simd.splat(-LN2_HIGH), x);
-    let r = simd.mul_add(n, simd.splat(-LN2_LOW), r);
+    let (log2_e, round) = (simd.splat(std::f32::consts::LOG2_E), simd.splat(ROUND));
+    let n_and_round = simd.mul_add(x, log2_e, round);
+    let r = simd.mul_add(x, log2_e, simd.sub(round, n_and_round));
     let mut polynomial = simd.splat(COEFFICIENTS[0]);
     for &coefficient in &COEFFICIENTS[1..] {
         polynomial = simd.mul_add(polynomial, r, simd.splat(coefficient));
     }
-    let one = simd.splat(1.0);
-    let power = simd.mul_add(simd.mul_add(polynomial, r, one), r, one);
-    simd.zero_where_below(simd.times_power_of_two(power, n), x, SMALLEST)
+    let power_of_r = simd.mul_add(polynomial, r, simd.splat(1.0));
+    let power_of_n = simd.low_bits_as_exponent(n_and_round);
+    simd.zero_where_below(simd.mul(power_of_r, power_of_n), x, SMALLEST)
 }

@@ -17,7 +17,7 @@ mod products;
 mod variant;
 
 pub use exp::exp;
-pub use products::{BLOCK_ROWS, Matrix, MatrixMut, Size, add_product, dot_products, product};
+pub use products::{Matrix, MatrixMut, Size, add_product, dot_products, product};
 pub use variant::{Variant, available_variants};
 
 /// Operations on vectors of f32.
@@ -54,11 +54,8 @@ pub trait Simd: Copy {
     /// The larger of each two lanes. If one is NaN, either may be the result.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// The nearest integers, for numbers up to 2²².
-    fn round(self, x: Self::Vector) -> Self::Vector;
-
-    /// `x * 2ⁿ`, for integers n from -126 to 127. NaN in `x` stays NaN.
-    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector;
+    /// The numbers whose sign and exponent are the last nine bits of `x`: for `1.5 * 2²³ + 127 + n` that is 2ⁿ.
+    fn low_bits_as_exponent(self, x: Self::Vector) -> Self::Vector;
 
     /// `x`, with 0 in the lanes where `control < bound`.
     fn zero_where_below(self, x: Self::Vector, control: Self::Vector, bound: f32) -> Self::Vector;

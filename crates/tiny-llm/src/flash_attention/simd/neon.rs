@@ -77,19 +77,9 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn round(self, x: Self::Vector) -> Self::Vector {
+    fn low_bits_as_exponent(self, x: Self::Vector) -> Self::Vector {
         // SAFETY: `self` proves that the machine has the instruction.
-        unsafe { vrndnq_f32(x) }
-    }
-
-    #[inline(always)]
-    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector {
-        // SAFETY: `self` proves that the machine has the instructions.
-        unsafe {
-            // An f32's exponent stands above 23 bits of fraction, with 127 added to it.
-            let exponents = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
-            vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponents)))
-        }
+        unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<23>(vreinterpretq_u32_f32(x))) }
     }
 
     #[inline(always)]

@@ -59,16 +59,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn round(self, x: Self::Vector) -> Self::Vector {
-        // Numbers of this size have no bits left for a fraction.
-        const SHIFT: f32 = 1.5 * (1 << 23) as f32;
-        from_fn(|i| (x[i] + SHIFT) - SHIFT)
-    }
-
-    #[inline(always)]
-    fn times_power_of_two(self, x: Self::Vector, n: Self::Vector) -> Self::Vector {
-        // An f32's exponent stands above 23 bits of fraction, with 127 added to it.
-        from_fn(|i| x[i] * f32::from_bits(((n[i] as i32 + 127) << 23) as u32))
+    fn low_bits_as_exponent(self, x: Self::Vector) -> Self::Vector {
+        from_fn(|i| f32::from_bits(x[i].to_bits() << 23))
     }
 
     #[inline(always)]

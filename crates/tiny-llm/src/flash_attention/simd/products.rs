@@ -25,7 +25,7 @@ pub struct Size {
 
 /// Rows of a block of sums. With two vectors a row, 12 of AVX2's 16 registers hold sums, and each number that is loaded
 /// is used 2 or 6 times.
-pub const BLOCK_ROWS: usize = 6;
+const BLOCK_ROWS: usize = 6;
 
 /// `out = left · right`. The columns are whole vectors.
 #[inline(always)]
@@ -52,10 +52,11 @@ fn product_in_blocks<S: Simd, const ADD: bool>(
     assert_inside(left.data, left.stride, rows, depth);
     assert_inside(right.data, right.stride, depth, columns);
     assert_inside(out.data, out.stride, rows, columns);
-    for row in (0..rows).step_by(BLOCK_ROWS) {
-        let mut column = 0;
-        while column < columns {
-            let two_vectors = columns - column >= 2 * S::LANES;
+    let mut column = 0;
+    while column < columns {
+        let two_vectors = columns - column >= 2 * S::LANES;
+        // These columns of `right` stay in the first level of cache while all rows pass by.
+        for row in (0..rows).step_by(BLOCK_ROWS) {
             let block = Block { simd, left, right, row, column, depth };
             // SAFETY: the assertions above, and the block lies within `size`.
             unsafe {
@@ -74,8 +75,8 @@ fn product_in_blocks<S: Simd, const ADD: bool>(
                     (_, false) => block.run::<6, 1, ADD>(&mut *out.data, out.stride),
                 }
             }
-            column += if two_vectors { 2 * S::LANES } else { S::LANES };
         }
+        column += if two_vectors { 2 * S::LANES } else { S::LANES };
     }
 }
 
