@@ -83,8 +83,8 @@ impl<'a> KeyTile<'a> {
             let column = first - range.start;
             for d in 0..head_dim {
                 let line = &mut self.keys.own[d * stride + column..][..8];
-                for i in 0..8 {
-                    line[i] = keys[i][d];
+                for (number, key) in line.iter_mut().zip(keys) {
+                    *number = key[d];
                 }
             }
         }

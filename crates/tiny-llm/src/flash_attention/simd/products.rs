@@ -105,25 +105,25 @@ impl<S: Simd> Block<'_, S> {
             let mut right_row = right.data.as_ptr().add(column);
             let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
             if ADD {
-                for i in 0..ROWS {
-                    for j in 0..VECTORS {
-                        sums[i][j] = simd.load_at(out[i].add(j * S::LANES));
+                for (sums, out) in sums.iter_mut().zip(&out) {
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        *sum = simd.load_at(out.add(j * S::LANES));
                     }
                 }
             }
             for k in 0..depth {
                 let vectors: [S::Vector; VECTORS] = std::array::from_fn(|j| simd.load_at(right_row.add(j * S::LANES)));
-                for i in 0..ROWS {
-                    let number = simd.splat(*left[i].add(k));
-                    for j in 0..VECTORS {
-                        sums[i][j] = simd.mul_add(number, vectors[j], sums[i][j]);
+                for (sums, left) in sums.iter_mut().zip(&left) {
+                    let number = simd.splat(*left.add(k));
+                    for (sum, vector) in sums.iter_mut().zip(&vectors) {
+                        *sum = simd.mul_add(number, *vector, *sum);
                     }
                 }
                 right_row = right_row.wrapping_add(right.stride);
             }
-            for i in 0..ROWS {
-                for j in 0..VECTORS {
-                    simd.store_at(sums[i][j], out[i].add(j * S::LANES));
+            for (sums, out) in sums.iter().zip(&out) {
+                for (j, sum) in sums.iter().enumerate() {
+                    simd.store_at(*sum, out.add(j * S::LANES));
                 }
             }
         }
@@ -177,19 +177,19 @@ impl<S: Simd> Block<'_, S> {
             let left: [*const f32; ROWS] = std::array::from_fn(|i| left.data.as_ptr().add((row + i) * left.stride));
             let right: [*const f32; COLUMNS] =
                 std::array::from_fn(|j| right.data.as_ptr().add((column + j) * right.stride));
-            let mut sums = [[simd.splat(0.0); COLUMNS]; ROWS];
+            let mut sums = [[simd.splat(0.0); ROWS]; COLUMNS];
             for k in (0..depth).step_by(S::LANES) {
                 let vectors: [S::Vector; ROWS] = std::array::from_fn(|i| simd.load_at(left[i].add(k)));
-                for j in 0..COLUMNS {
-                    let vector = simd.load_at(right[j].add(k));
-                    for i in 0..ROWS {
-                        sums[i][j] = simd.mul_add(vectors[i], vector, sums[i][j]);
+                for (sums, right) in sums.iter_mut().zip(&right) {
+                    let vector = simd.load_at(right.add(k));
+                    for (sum, left) in sums.iter_mut().zip(&vectors) {
+                        *sum = simd.mul_add(*left, vector, *sum);
                     }
                 }
             }
-            for i in 0..ROWS {
-                for j in 0..COLUMNS {
-                    *out.as_mut_ptr().add((row + i) * out_stride + column + j) = simd.sum_of_lanes(sums[i][j]);
+            for (j, sums) in sums.iter().enumerate() {
+                for (i, sum) in sums.iter().enumerate() {
+                    *out.as_mut_ptr().add((row + i) * out_stride + column + j) = simd.sum_of_lanes(*sum);
                 }
             }
         }
