@@ -5,7 +5,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A Rust type that is an element of a tensor: [`f32`], [`f16`], [`bf16`], [`u32`], [`i32`] or [`u8`].
+/// A Rust type that is an element of a tensor: [`f32`], [`struct@f16`], [`bf16`], [`u32`], [`i32`] or [`u8`].
 ///
 /// Sealed: for each of them every pattern of bits is a value, on which the views of raw memory rely.
 pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {

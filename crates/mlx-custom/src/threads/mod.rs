@@ -66,13 +66,35 @@ pub fn set_num_threads(n_threads: usize) {
 }
 
 fn default_threads() -> usize {
-    let available = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let Some(text) = std::env::var_os(THREADS_VARIABLE) else { return available() };
-    match text.to_str().and_then(|text| text.trim().parse::<NonZeroUsize>().ok()) {
-        Some(n_threads) => n_threads.get(),
-        None => {
-            eprintln!("note: {THREADS_VARIABLE} is {text:?} and not a number above 0; using {} threads", available());
-            available()
+    let available = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let Some(text) = std::env::var_os(THREADS_VARIABLE) else { return available };
+    text.to_str().and_then(parse_threads).unwrap_or_else(|| {
+        eprintln!("note: {THREADS_VARIABLE} is {text:?} and not a number above 0; using {available} threads");
+        available
+    })
+}
+
+fn parse_threads(text: &str) -> Option<usize> {
+    text.trim().parse::<NonZeroUsize>().ok().map(NonZeroUsize::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_holds_a_number_above_zero() {
+        assert_eq!(parse_threads("2"), Some(2));
+        assert_eq!(parse_threads(" 16\n"), Some(16));
+        for text in ["0", "-1", "", "two", "1.5"] {
+            assert_eq!(parse_threads(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn no_chunks_and_one_chunk() {
+        parallel_for(0, |_| panic!("there is no chunk"));
+        let here = thread::current().id();
+        parallel_for(1, |chunk| assert_eq!((chunk, thread::current().id()), (0, here)));
     }
 }
