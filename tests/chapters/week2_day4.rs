@@ -167,7 +167,7 @@ fn task_2_attend(
     }
 }
 
-/// Rows around the blocks of 6 and 24 and the change of layout, keys around vectors and tiles, D with and without a tail.
+/// Rows around the blocks of 6 and 24 and the change of layout, keys around vectors and tiles, D with a tail or without.
 #[rstest]
 fn task_2_sizes_around_blocks_vectors_and_tiles(#[values(1, 5, 6, 7, 11, 12, 13, 24, 25)] n_rows: usize) {
     let mut rng = Rng::new(n_rows as u64);
