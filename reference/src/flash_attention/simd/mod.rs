@@ -14,10 +14,8 @@ mod exp;
 mod neon;
 mod portable;
 mod products;
-// [reference only] tests
 #[cfg(test)]
 mod tests;
-// [end]
 mod variant;
 
 pub use exp::exp;

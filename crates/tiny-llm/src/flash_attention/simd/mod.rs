@@ -14,6 +14,8 @@ mod exp;
 mod neon;
 mod portable;
 mod products;
+#[cfg(test)]
+mod tests;
 mod variant;
 
 pub use exp::exp;
