@@ -1,6 +1,8 @@
 //! Errors while the graph is still being queued, on the thread that uses MLX first: it would be a special one if
 //! `native/bridge.cpp` didn't see to it that it isn't. So this test has a process of its own.
 
+#![allow(clippy::unwrap_used)] // helpers of tests may panic as tests do
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
