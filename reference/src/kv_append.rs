@@ -88,12 +88,13 @@ impl KvAppend {
         stored: Option<&Tensor<'_>>,
         output: &mut TensorMut<'_>,
     ) -> Result<usize, OperationError> {
-        // [task 2.1.1] KvAppend::write
         let &[batch, kv_heads, n_new, head_dim] = new.shape() else {
             return Err("the new tokens are not [B, H_kv, L, D]".into());
         };
+        let new = new.as_slice::<T>()?;
+        // [task 2.1.1] KvAppend::write
         let stored = stored.filter(|_| !output.holds_input()).map(Tensor::as_slice).transpose()?;
-        self.write_heads(new.as_slice()?, [batch, kv_heads, n_new, head_dim], stored, output.as_mut_slice::<T>()?)
+        self.write_heads(new, [batch, kv_heads, n_new, head_dim], stored, output.as_mut_slice()?)
         // [end]
     }
 

@@ -88,6 +88,10 @@ impl KvAppend {
         stored: Option<&Tensor<'_>>,
         output: &mut TensorMut<'_>,
     ) -> Result<usize, OperationError> {
+        let &[batch, kv_heads, n_new, head_dim] = new.shape() else {
+            return Err("the new tokens are not [B, H_kv, L, D]".into());
+        };
+        let new = new.as_slice::<T>()?;
         // [task 2.1.1] KvAppend::write
         todo!("week 2 day 1 task 1: KvAppend::write - see book/src/week2/day1.md")
         // [end]

@@ -52,7 +52,7 @@ impl QueryTile {
             max: vec![f32::NEG_INFINITY; n_rows],
             sum: vec![0.0; n_rows],
             accumulator: AlignedBuffer::zeroed(n_rows * stride),
-            scores: AlignedBuffer::zeroed(BLOCK_ROWS * scores_stride),
+            scores: AlignedBuffer::zeroed(BLOCK_ROWS.min(n_rows) * scores_stride),
             scores_stride,
         }
     }

@@ -122,11 +122,11 @@ fn quantize_row_in_planes<const P: usize>(
 ) {
     let chunk = LANES * P;
     for (group_idx, group) in x.chunks_exact(group_size).enumerate() {
-        // NaN loses every comparison, so it is looked for on its own: `v - v` is 0 for finite numbers only.
+        // NaN loses every comparison, so it is looked for on its own: `v * 0` is 0 for finite numbers only.
         let (mut largest, mut not_finite) = (0.0f32, 0.0f32);
         for &v in group {
             largest = largest.max(v.abs());
-            not_finite += v - v;
+            not_finite += v * 0.0;
         }
         let scale = largest / 32767.0;
         let inverse = if scale > 0.0 { 32767.0 / largest } else { 0.0 };

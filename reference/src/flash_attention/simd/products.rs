@@ -23,10 +23,6 @@ pub struct Size {
     pub columns: usize,
 }
 
-/// Rows of a block of sums. With two vectors a row, 12 of AVX2's 16 registers hold sums, and each number that is loaded
-/// is used 2 or 6 times.
-const BLOCK_ROWS: usize = 6;
-
 /// `out = left · right`. The columns are whole vectors.
 #[inline(always)]
 pub fn product<S: Simd>(simd: S, left: Matrix<'_>, right: Matrix<'_>, out: MatrixMut<'_>, size: Size) {
@@ -52,31 +48,32 @@ fn product_in_blocks<S: Simd, const ADD: bool>(
     assert_inside(left.data, left.stride, rows, depth);
     assert_inside(right.data, right.stride, depth, columns);
     assert_inside(out.data, out.stride, rows, columns);
+    // With AVX2, 12 of 16 registers hold sums: 6 rows of 2 vectors, or 3 rows of 4.
+    let most_rows = rows.div_ceil(rows.div_ceil(6).max(1));
+    let most_vectors = if most_rows <= 3 { 4 } else { 2 };
     let mut column = 0;
     while column < columns {
-        let two_vectors = columns - column >= 2 * S::LANES;
+        let vectors = match (columns - column) / S::LANES {
+            left if left >= most_vectors => most_vectors,
+            left => left.min(2),
+        };
         // These columns of `right` stay in the first level of cache while all rows pass by.
-        for row in (0..rows).step_by(BLOCK_ROWS) {
+        for row in (0..rows).step_by(most_rows) {
             let block = Block { simd, left, right, row, column, depth };
-            // SAFETY: the assertions above, and the block lies within `size`.
-            unsafe {
-                match (rows - row, two_vectors) {
-                    (1, true) => block.run::<1, 2, ADD>(&mut *out.data, out.stride),
-                    (2, true) => block.run::<2, 2, ADD>(&mut *out.data, out.stride),
-                    (3, true) => block.run::<3, 2, ADD>(&mut *out.data, out.stride),
-                    (4, true) => block.run::<4, 2, ADD>(&mut *out.data, out.stride),
-                    (5, true) => block.run::<5, 2, ADD>(&mut *out.data, out.stride),
-                    (_, true) => block.run::<6, 2, ADD>(&mut *out.data, out.stride),
-                    (1, false) => block.run::<1, 1, ADD>(&mut *out.data, out.stride),
-                    (2, false) => block.run::<2, 1, ADD>(&mut *out.data, out.stride),
-                    (3, false) => block.run::<3, 1, ADD>(&mut *out.data, out.stride),
-                    (4, false) => block.run::<4, 1, ADD>(&mut *out.data, out.stride),
-                    (5, false) => block.run::<5, 1, ADD>(&mut *out.data, out.stride),
-                    (_, false) => block.run::<6, 1, ADD>(&mut *out.data, out.stride),
-                }
+            macro_rules! run {
+                ($($n_rows:literal x $n_vectors:literal),*) => {
+                    match (most_rows.min(rows - row), vectors) {
+                        // SAFETY: the assertions above, and the block lies within `size`.
+                        $(($n_rows, $n_vectors) => unsafe {
+                            block.run::<$n_rows, $n_vectors, ADD>(&mut *out.data, out.stride)
+                        },)*
+                        (n_rows, n_vectors) => unreachable!("a block of {n_rows} rows of {n_vectors} vectors"),
+                    }
+                };
             }
+            run!(1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 1, 6 x 1, 1 x 2, 2 x 2, 3 x 2, 4 x 2, 5 x 2, 6 x 2, 1 x 4, 2 x 4, 3 x 4);
         }
-        column += if two_vectors { 2 * S::LANES } else { S::LANES };
+        column += vectors * S::LANES;
     }
 }
 
@@ -140,26 +137,22 @@ pub fn dot_products<S: Simd>(simd: S, left: Matrix<'_>, right: Matrix<'_>, out: 
     assert_inside(left.data, left.stride, rows, depth);
     assert_inside(right.data, right.stride, columns, depth);
     assert_inside(out.data, out.stride, rows, columns);
+    let most_rows = rows.div_ceil(rows.div_ceil(3).max(1));
     for column in (0..columns).step_by(4) {
-        for row in (0..rows).step_by(3) {
+        for row in (0..rows).step_by(most_rows.max(1)) {
             let block = Block { simd, left, right, row, column, depth };
-            // SAFETY: the assertions above, and the block lies within `size`.
-            unsafe {
-                match (rows - row, columns - column) {
-                    (1, 1) => block.dots::<1, 1>(&mut *out.data, out.stride),
-                    (1, 2) => block.dots::<1, 2>(&mut *out.data, out.stride),
-                    (1, 3) => block.dots::<1, 3>(&mut *out.data, out.stride),
-                    (1, _) => block.dots::<1, 4>(&mut *out.data, out.stride),
-                    (2, 1) => block.dots::<2, 1>(&mut *out.data, out.stride),
-                    (2, 2) => block.dots::<2, 2>(&mut *out.data, out.stride),
-                    (2, 3) => block.dots::<2, 3>(&mut *out.data, out.stride),
-                    (2, _) => block.dots::<2, 4>(&mut *out.data, out.stride),
-                    (_, 1) => block.dots::<3, 1>(&mut *out.data, out.stride),
-                    (_, 2) => block.dots::<3, 2>(&mut *out.data, out.stride),
-                    (_, 3) => block.dots::<3, 3>(&mut *out.data, out.stride),
-                    (_, _) => block.dots::<3, 4>(&mut *out.data, out.stride),
-                }
+            macro_rules! dots {
+                ($($n_rows:literal x $n_columns:literal),*) => {
+                    match (most_rows.min(rows - row), 4.min(columns - column)) {
+                        // SAFETY: the assertions above, and the block lies within `size`.
+                        $(($n_rows, $n_columns) => unsafe {
+                            block.dots::<$n_rows, $n_columns>(&mut *out.data, out.stride)
+                        },)*
+                        (n_rows, n_columns) => unreachable!("a block of {n_rows} rows by {n_columns} columns"),
+                    }
+                };
             }
+            dots!(1 x 1, 1 x 2, 1 x 3, 1 x 4, 2 x 1, 2 x 2, 2 x 3, 2 x 4, 3 x 1, 3 x 2, 3 x 3, 3 x 4);
         }
     }
 }
@@ -177,20 +170,19 @@ impl<S: Simd> Block<'_, S> {
             let left: [*const f32; ROWS] = std::array::from_fn(|i| left.data.as_ptr().add((row + i) * left.stride));
             let right: [*const f32; COLUMNS] =
                 std::array::from_fn(|j| right.data.as_ptr().add((column + j) * right.stride));
-            let mut sums = [[simd.splat(0.0); ROWS]; COLUMNS];
+            let mut sums = [[simd.splat(0.0); COLUMNS]; ROWS];
             for k in (0..depth).step_by(S::LANES) {
-                let vectors: [S::Vector; ROWS] = std::array::from_fn(|i| simd.load_at(left[i].add(k)));
-                for (sums, right) in sums.iter_mut().zip(&right) {
-                    let vector = simd.load_at(right.add(k));
-                    for (sum, left) in sums.iter_mut().zip(&vectors) {
-                        *sum = simd.mul_add(*left, vector, *sum);
+                let vectors: [S::Vector; COLUMNS] = std::array::from_fn(|j| simd.load_at(right[j].add(k)));
+                for (sums, left) in sums.iter_mut().zip(&left) {
+                    let vector = simd.load_at(left.add(k));
+                    for (sum, right) in sums.iter_mut().zip(&vectors) {
+                        *sum = simd.mul_add(vector, *right, *sum);
                     }
                 }
             }
-            for (j, sums) in sums.iter().enumerate() {
-                for (i, sum) in sums.iter().enumerate() {
-                    *out.as_mut_ptr().add((row + i) * out_stride + column + j) = simd.sum_of_lanes(*sum);
-                }
+            for (i, sums) in sums.iter().enumerate() {
+                let place = out.as_mut_ptr().add((row + i) * out_stride + column);
+                place.cast::<[f32; COLUMNS]>().write(simd.sums_of_lanes(*sums));
             }
         }
     }

@@ -99,6 +99,31 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sums_of_lanes<const N: usize>(self, x: [Self::Vector; N]) -> [f32; N] {
+        let mut sums = [0.0; N];
+        for (sums, x) in sums.chunks_mut(4).zip(x.chunks(4)) {
+            let &[a, b, c, d] = x else {
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum = self.sum_of_lanes(*x);
+                }
+                continue;
+            };
+            // SAFETY: `self` proves that the machine has the instructions, and four sums can be written.
+            unsafe {
+                // Transposing halves, then quarters, puts sums of the same vector above each other: 11 instructions for 4.
+                let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+                let high = _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd);
+                let halves = _mm256_add_ps(low, high);
+                let all = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+                _mm_storeu_ps(sums.as_mut_ptr(), all);
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
     fn max_of_lanes(self, x: Self::Vector) -> f32 {
         // SAFETY: `self` proves that the machine has the instructions.
         unsafe {

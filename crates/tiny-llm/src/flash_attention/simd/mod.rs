@@ -64,6 +64,12 @@ pub trait Simd: Copy {
 
     fn sum_of_lanes(self, x: Self::Vector) -> f32;
 
+    /// The sum of the lanes of each vector.
+    #[inline(always)]
+    fn sums_of_lanes<const N: usize>(self, x: [Self::Vector; N]) -> [f32; N] {
+        x.map(|x| self.sum_of_lanes(x))
+    }
+
     /// The largest lane. If there is NaN, any lane may be the result.
     fn max_of_lanes(self, x: Self::Vector) -> f32;
 

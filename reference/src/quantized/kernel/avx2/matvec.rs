@@ -129,20 +129,20 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
         };
         for chunk in 0..whole_chunks {
             let integers = x.integers.as_ptr().add(chunk * LANES * P);
-            for r in 0..R {
+            for (r, acc) in acc.iter_mut().enumerate() {
                 let words = first_word.add(r * words_per_row + chunk * (LANES / 2));
                 _mm_prefetch::<_MM_HINT_T0>(words.wrapping_add(ahead).cast());
                 let dots = dot_chunk::<P>(_mm256_loadu_si256(words.cast()), integers, mask);
-                acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale_of(r, chunk), acc[r]);
+                *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale_of(r, chunk), *acc);
             }
         }
         if whole_chunks < n_chunks {
             let integers = x.integers.as_ptr().add(whole_chunks * LANES * P);
-            for r in 0..R {
+            for (r, acc) in acc.iter_mut().enumerate() {
                 let words = first_word.add(r * words_per_row + whole_chunks * (LANES / 2));
                 let packed = _mm256_zextsi128_si256(_mm_loadu_si128(words.cast()));
                 let dots = dot_chunk::<P>(packed, integers, mask);
-                acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale_of(r, whole_chunks), acc[r]);
+                *acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots), scale_of(r, whole_chunks), *acc);
             }
         }
     }
@@ -181,7 +181,7 @@ unsafe fn prepare_row<S: Stored>(x: &Row<'_>, scales: &[S], biases: &[S], produc
         for g in (0..groups / 8 * 8).step_by(8) {
             bias_terms = block(g, x.sums.as_ptr().add(g), products, bias_terms);
         }
-        if groups % 8 != 0 {
+        if !groups.is_multiple_of(8) {
             // The last eight overlap the block before: `last_sums` is zero there, and the products are the same.
             bias_terms = block(groups - 8, x.last_sums.as_ptr(), products, bias_terms);
         }
