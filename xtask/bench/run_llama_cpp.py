@@ -6,6 +6,7 @@ import sys
 import llama_cpp
 import numpy
 
+import gguf_header
 import measure
 
 
@@ -24,6 +25,10 @@ class LlamaCpp:
         self.model = llama_cpp.llama_model_load_from_file(options.model.encode(), model_params)
         if not self.model:
             sys.exit(f"llama.cpp cannot load {options.model}")
+
+        # The embedding is a look-up, unless it is the output head as well.
+        sizes = gguf_header.tensor_bytes(options.model)
+        self.embedding_bytes = sizes["token_embd.weight"] if "output.weight" in sizes else 0
 
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = measure.context_needed(options)
@@ -58,6 +63,7 @@ class LlamaCpp:
             "version": f"llama-cpp-python {llama_cpp.__version__}",
             "system": llama_cpp.llama_print_system_info().decode(),
             "weight_bytes": llama_cpp.llama_model_size(self.model),
+            "weight_bytes_per_token": llama_cpp.llama_model_size(self.model) - self.embedding_bytes,
             "cache_dtype_bytes": 2,
             "own_clock": {
                 "prefill_tokens_per_second": perf.n_p_eval / perf.t_p_eval_ms * 1e3,

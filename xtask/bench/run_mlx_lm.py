@@ -19,6 +19,10 @@ from mlx_lm.models.cache import make_prompt_cache  # noqa: E402
 PREFILL_STEP = 2048  # mlx-lm's default
 
 
+def n_bytes(module):
+    return sum(parameter.nbytes for _, parameter in tree_flatten(module.parameters()))
+
+
 class MlxLm:
     def __init__(self, path):
         mx.set_default_device(mx.cpu)
@@ -47,7 +51,10 @@ class MlxLm:
         return {
             "engine": "mlx-lm",
             "version": f"mlx-lm {importlib.metadata.version('mlx-lm')}, mlx {importlib.metadata.version('mlx')}",
-            "weight_bytes": sum(p.nbytes for _, p in tree_flatten(self.model.parameters())),
+            "weight_bytes": n_bytes(self.model),
+            # The embedding is a look-up, unless it is the output head as well.
+            "weight_bytes_per_token": n_bytes(self.model)
+            - (n_bytes(self.model.model.embed_tokens) if hasattr(self.model, "lm_head") else 0),
             "cache_dtype_bytes": 4,
         }
 

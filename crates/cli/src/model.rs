@@ -44,6 +44,12 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     Ok(Loaded { checkpoint, model, dtype, stage: arguments.stage })
 }
 
+/// How much there is, and how much of it one token needs: an embedding that is no output head is a look-up.
+pub struct WeightBytes {
+    pub all: u64,
+    pub per_token: u64,
+}
+
 impl Loaded {
     /// Read only where text is involved: token ids work without a tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
@@ -51,19 +57,22 @@ impl Loaded {
     }
 
     /// Bytes of the weights in the form in which the model computes with them.
-    pub fn weight_bytes(&self) -> Result<u64> {
-        let mut total = 0;
+    pub fn weight_bytes(&self) -> Result<WeightBytes> {
+        let mut bytes = WeightBytes { all: 0, per_token: 0 };
         for (name, shape) in self.checkpoint.tensors() {
             let quantized = match self.stage >= Stage::Quantized {
                 true => self.checkpoint.quantized(&name)?,
                 false => None,
             };
-            total += match quantized {
+            let of_tensor = match quantized {
                 Some(tensor) => [tensor.packed, tensor.scales, tensor.biases].iter().map(Array::nbytes).sum(),
                 None => shape.iter().product::<usize>() * if self.dtype == Dtype::Float32 { 4 } else { 2 },
-            };
+            } as u64;
+            bytes.all += of_tensor;
+            let is_look_up = name == "model.embed_tokens.weight" && !self.checkpoint.config().tie_word_embeddings;
+            bytes.per_token += if is_look_up { 0 } else { of_tensor };
         }
-        Ok(total as u64)
+        Ok(bytes)
     }
 
     /// The token ids of the input; refused when it is empty or names a token that the model lacks.

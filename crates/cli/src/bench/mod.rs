@@ -51,9 +51,10 @@ pub fn run(arguments: &Bench) -> Result<()> {
         }
         first.context_sweep = timing::context_sweep(&loaded.model, &arguments.context_sweep)?;
     }
-    let weight_bytes = loaded.weight_bytes()?;
+    let weights = loaded.weight_bytes()?;
     for run in &mut runs {
-        run.weight_bytes = weight_bytes;
+        run.weight_bytes = weights.all;
+        run.weight_bytes_per_token = weights.per_token;
     }
 
     if arguments.json {
@@ -111,7 +112,9 @@ fn repetition(arguments: &Bench, loaded: &Loaded, prompt: &[u32], threads: usize
         prefill_seconds: first,
         token_seconds: later.to_vec(),
         context_sweep: Vec::new(),
-        weight_bytes: 0, // counted at the end: counting reads the weights
+        // Counted at the end: counting reads the weights.
+        weight_bytes: 0,
+        weight_bytes_per_token: 0,
         cache_dtype_bytes,
         peak_memory_bytes: memory::peak_resident_bytes(),
         profile: None,

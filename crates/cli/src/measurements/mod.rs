@@ -86,6 +86,8 @@ pub struct Run {
     pub context_sweep: Vec<SweepPoint>,
     /// The weights in the form in which this engine reads them.
     pub weight_bytes: u64,
+    /// Of them, what one token needs: not the embedding, which is a look-up, unless it is the output head as well.
+    pub weight_bytes_per_token: u64,
     /// Bytes of one stored key or value; 0 for an engine without a cache.
     pub cache_dtype_bytes: u64,
     #[serde(default)]
@@ -197,6 +199,7 @@ pub mod examples {
                 SweepPoint { context: 1024, decode_tokens_per_second: 0.5 / token_seconds },
             ],
             weight_bytes: 100_000_000,
+            weight_bytes_per_token: 90_000_000,
             cache_dtype_bytes: 4,
             peak_memory_bytes: Some(150_000_000),
             profile: None,
@@ -258,7 +261,7 @@ mod tests {
     #[test]
     fn a_driver_may_leave_out_what_it_does_not_know_and_add_more() {
         let line = r#"{"engine": "x", "version": "1", "prompt_tokens": 8, "generate_tokens": 3, "threads": 1, "prefill_seconds": 2.0,
-            "token_seconds": [0.5, 0.5], "weight_bytes": 10, "cache_dtype_bytes": 2, "system": "unknown field"}"#;
+            "token_seconds": [0.5, 0.5], "weight_bytes": 10, "weight_bytes_per_token": 8, "cache_dtype_bytes": 2, "system": "unknown field"}"#;
         let run: Run = serde_json::from_str(line).unwrap();
         assert_eq!(run.decode_tokens_per_second(), 2.0);
         assert_eq!((run.label().as_str(), run.peak_memory_bytes), ("x", None));

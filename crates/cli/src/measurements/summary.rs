@@ -64,8 +64,9 @@ fn summary(measurements: &Measurements, runs: &[&Run]) -> Summary {
     let mean_context = prompt_tokens + first.generate_tokens as u64 / 2;
     let prefill_flops = model.prefill_flops(prompt_tokens) as f64;
     let decode_flops = model.decode_flops(mean_context) as f64;
-    let decode_bytes = model.decode_bytes(first.weight_bytes, first.cache_dtype_bytes, mean_context) as f64;
-    let prefill_bytes = model.prefill_bytes(first.weight_bytes, first.cache_dtype_bytes, prompt_tokens) as f64;
+    // In prefill every weight is read once, at best, and serves all tokens.
+    let bytes = |context| (first.weight_bytes_per_token + model.cache_bytes(context, first.cache_dtype_bytes)) as f64;
+    let (decode_bytes, prefill_bytes) = (bytes(mean_context), bytes(prompt_tokens));
     let peaks: Vec<f64> = runs.iter().filter_map(|run| run.peak_memory_bytes).map(|bytes| bytes as f64).collect();
     let own = |speed: fn(&OwnClock) -> f64| {
         median(&runs.iter().filter_map(|run| run.own_clock.as_ref()).map(speed).collect::<Vec<_>>())
@@ -141,7 +142,7 @@ mod tests {
         let all = measurements(vec![run("x", None, 2.0, 0.1)]);
         let summary = &summarize(&all)[0];
         assert_eq!(summary.prefill_flops, all.model.prefill_flops(128) as f64 / 2.0);
-        let bytes = all.model.decode_bytes(100_000_000, 4, 130) as f64;
+        let bytes = (90_000_000 + all.model.cache_bytes(130, 4)) as f64;
         assert!((summary.decode_bandwidth / (bytes * 10.0) - 1.0).abs() < 1e-9);
         assert!((summary.decode_flops / summary.decode_intensity / summary.decode_bandwidth - 1.0).abs() < 1e-9);
         assert_eq!(summary.cache_bytes, all.model.cache_bytes(133, 4));

@@ -38,26 +38,6 @@ impl Model {
     pub fn cache_bytes(&self, n_tokens: u64, dtype_bytes: u64) -> u64 {
         2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * n_tokens * dtype_bytes
     }
-
-    /// Of `weight_bytes`, those that a forward pass reads. An untied embedding gives one row per token: next to nothing.
-    fn touched_weight_bytes(&self, weight_bytes: u64) -> u64 {
-        if self.tie_word_embeddings {
-            return weight_bytes;
-        }
-        // As if all tensors were stored alike.
-        let touched = self.parameters - self.head_parameters();
-        (weight_bytes as f64 * touched as f64 / self.parameters as f64) as u64
-    }
-
-    /// Bytes that must come from memory for one token that attends to `context` keys.
-    pub fn decode_bytes(&self, weight_bytes: u64, cache_dtype_bytes: u64, context: u64) -> u64 {
-        self.touched_weight_bytes(weight_bytes) + self.cache_bytes(context, cache_dtype_bytes)
-    }
-
-    /// Bytes that must come from memory for a prompt, if every weight is read once and serves all tokens.
-    pub fn prefill_bytes(&self, weight_bytes: u64, cache_dtype_bytes: u64, n_tokens: u64) -> u64 {
-        self.touched_weight_bytes(weight_bytes) + self.cache_bytes(n_tokens, cache_dtype_bytes)
-    }
 }
 
 #[cfg(test)]
@@ -85,12 +65,8 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_weights_and_cache() {
-        let mut model = examples::measurements(vec![]).model;
+    fn keys_and_values_of_every_layer_are_cached() {
+        let model = examples::measurements(vec![]).model;
         assert_eq!(model.cache_bytes(100, 4), 2 * 30 * 192 * 100 * 4);
-        assert_eq!(model.decode_bytes(1000, 2, 10), 1000 + 2 * 30 * 192 * 10 * 2);
-        model.tie_word_embeddings = false;
-        model.parameters = 2 * HEAD;
-        assert_eq!(model.decode_bytes(1000, 2, 0), 500);
     }
 }
