@@ -34,7 +34,7 @@ pub const PEERS: &[Peer] = &[
         folder: "llama-cpp-python-0.3.36",
         packages: &["llama-cpp-python==0.3.36", "numpy==2.4.6"],
         // For this processor, and the library only.
-        variables: &[("CMAKE_ARGS", "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_OPENSSL=OFF")],
+        variables: &[("CMAKE_ARGS", "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF")],
         is_compiled: true,
         driver: "run_llama_cpp.py",
         longest_context: usize::MAX,
