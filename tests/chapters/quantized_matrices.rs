@@ -263,7 +263,7 @@ pub fn rounded_to(largest_integer: f64, matrix: &Matrix, x: &[f32]) -> Activatio
     for (token, x) in x.chunks_exact(matrix.inputs).enumerate() {
         for (group, values) in x.chunks_exact(matrix.group_size).enumerate() {
             let largest = values.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-            let not_finite: f32 = values.iter().map(|x| x - x).sum();
+            let not_finite: f32 = values.iter().map(|x| x * 0.0).sum();
             let mut sum = 0.0;
             for (i, x) in values.iter().enumerate() {
                 let integer =
