@@ -195,7 +195,7 @@ fn task_2_hidden_keys() {
         let tiles = TileByTile::random(rng, sizes.map(|n| n as usize));
         // The first key stays visible.
         let visible: Vec<usize> = (0..tiles.n_rows).map(|_| rng.between(1, tiles.n_keys as i32) as usize).collect();
-        let hidden = |row: usize, key: usize| key % 7 != 0 && (row + key * key) % 3 == 0;
+        let hidden = |row: usize, key: usize| !key.is_multiple_of(7) && (row + key * key).is_multiple_of(3);
         let expected = tiles.expected(|row, key| key < visible[row] && !hidden(row, key));
         for variant in available_variants() {
             let name = format!("{sizes:?} = rows, keys, D, keys of a tile; {}", variant.name());
