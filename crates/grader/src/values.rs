@@ -32,6 +32,12 @@ impl Values {
     /// The same values as an MLX array of dtype `dtype`, rounded to it.
     pub fn to_array(&self, dtype: Dtype) -> Result<Array, Exception> {
         let shape: Vec<i32> = self.shape.iter().map(|&n| n as i32).collect();
+        // Not through f32, which has no room for 32 bits.
+        match dtype {
+            Dtype::Uint32 => return Ok(Array::from_iter(self.data.iter().map(|&x| x as u32), &shape)),
+            Dtype::Int32 => return Ok(Array::from_iter(self.data.iter().map(|&x| x as i32), &shape)),
+            _ => {}
+        }
         let f32s: Vec<f32> = self.data.iter().map(|&x| x as f32).collect();
         Array::from_slice(&f32s, &shape).as_dtype(dtype)
     }
