@@ -22,14 +22,38 @@ pub fn guard(work: impl FnOnce() -> Result<()>) -> Result<()> {
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
     // The hook holds the other reference; the default one is right again from here on.
     drop(panic::take_hook());
-    outcome.unwrap_or_else(|_| {
-        let message = message.lock().map(|message| message.clone()).unwrap_or_default();
-        Err(match message.strip_prefix("not yet implemented: ") {
-            Some(task) => anyhow!(
-                "the engine stops at a task that is not done yet: {task}\n\
-                 Do it, or run the model answer with `--solution reference`."
-            ),
-            None => anyhow!("the engine panicked: {message}"),
-        })
-    })
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        // A panic inside an operation comes back as the error of the evaluation that waited for it.
+        Ok(Err(error)) => Err(not_done(&format!("{error:#}")).unwrap_or(error)),
+        Err(_) => {
+            let message = message.lock().map(|message| message.clone()).unwrap_or_default();
+            Err(not_done(&message).unwrap_or_else(|| anyhow!("the engine panicked: {message}")))
+        }
+    }
+}
+
+/// What to say if `message` is that of a stub.
+fn not_done(message: &str) -> Option<anyhow::Error> {
+    let (_, task) = message.split_once("not yet implemented: ")?;
+    Some(anyhow!(
+        "the engine stops at a task that is not done yet: {task}\n\
+         Do it, or run the model answer with `--solution reference`."
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stub_is_named_wherever_it_stops() {
+        let panicking = guard(|| todo!("week 1 day 1 task 1: softmax")).unwrap_err().to_string();
+        assert!(panicking.contains("task that is not done yet: week 1 day 1 task 1: softmax"), "{panicking}");
+        let from_an_operation = || Err(anyhow!("kv_append: panicked: not yet implemented: week 2 day 1 task 1"));
+        let error = guard(from_an_operation).unwrap_err().to_string();
+        assert!(error.starts_with("the engine stops at a task that is not done yet: week 2 day 1 task 1"), "{error}");
+        let other = guard(|| Err(anyhow!("no such file"))).unwrap_err().to_string();
+        assert_eq!(other, "no such file");
+    }
 }
