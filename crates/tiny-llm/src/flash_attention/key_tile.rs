@@ -98,7 +98,7 @@ impl<'a> KeyTile<'a> {
             product(simd, queries, self.keys.matrix(), scores, size);
         } else {
             let size = Size { rows: n_rows, depth: self.head_dim.next_multiple_of(S::LANES), columns: n_keys };
-            dot_products(simd, queries, self.keys.matrix(), scores, size);
+            dot_products(simd, queries, self.keys.matrix(), scores, size, self.values.matrix());
         }
     }
 

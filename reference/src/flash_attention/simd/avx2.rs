@@ -99,6 +99,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, numbers: &[f32]) {
+        prefetch(numbers);
+    }
+
+    #[inline(always)]
     fn sums_of_lanes<const N: usize>(self, x: [Self::Vector; N]) -> [f32; N] {
         let mut sums = [0.0; N];
         for (sums, x) in sums.chunks_mut(4).zip(x.chunks(4)) {
@@ -110,7 +115,8 @@ impl Simd for Avx2 {
             };
             // SAFETY: `self` proves that the machine has the instructions, and four sums can be written.
             unsafe {
-                // Transposing halves, then quarters, puts sums of the same vector above each other: 11 instructions for 4.
+                // Transposing halves, then quarters, puts sums of the same vector above each other: 11 instructions for
+                // 4.
                 let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
                 let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
                 let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
@@ -131,5 +137,14 @@ impl Simd for Avx2 {
             let halves = _mm_max_ps(quarters, _mm_movehl_ps(quarters, quarters));
             _mm_cvtss_f32(_mm_max_ss(halves, _mm_movehdup_ps(halves)))
         }
+    }
+}
+
+/// Every x86-64 processor has this instruction, and it may name any address.
+#[inline(always)]
+pub(super) fn prefetch(numbers: &[f32]) {
+    for line in numbers.chunks(64 / size_of::<f32>()) {
+        // SAFETY: it reads nothing that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
 }

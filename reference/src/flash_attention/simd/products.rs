@@ -48,9 +48,10 @@ fn product_in_blocks<S: Simd, const ADD: bool>(
     assert_inside(left.data, left.stride, rows, depth);
     assert_inside(right.data, right.stride, depth, columns);
     assert_inside(out.data, out.stride, rows, columns);
-    // With AVX2, 12 of 16 registers hold sums: 6 rows of 2 vectors, or 3 rows of 4.
-    let most_rows = rows.div_ceil(rows.div_ceil(6).max(1));
-    let most_vectors = if most_rows <= 3 { 4 } else { 2 };
+    // With AVX2's 16 registers: 12 sums as 6 rows of 2 vectors, 2 vectors of `right` and a number of `left`; or, if
+    // there are few rows, 9 sums as 3 rows of 3.
+    let most_rows = rows.div_ceil(rows.div_ceil(6).max(1)).max(1);
+    let most_vectors = if most_rows <= 3 { 3 } else { 2 };
     let mut column = 0;
     while column < columns {
         let vectors = match (columns - column) / S::LANES {
@@ -71,7 +72,7 @@ fn product_in_blocks<S: Simd, const ADD: bool>(
                     }
                 };
             }
-            run!(1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 1, 6 x 1, 1 x 2, 2 x 2, 3 x 2, 4 x 2, 5 x 2, 6 x 2, 1 x 4, 2 x 4, 3 x 4);
+            run!(1 x 1, 2 x 1, 3 x 1, 4 x 1, 5 x 1, 6 x 1, 1 x 2, 2 x 2, 3 x 2, 4 x 2, 5 x 2, 6 x 2, 1 x 3, 2 x 3, 3 x 3);
         }
         column += vectors * S::LANES;
     }
@@ -130,16 +131,27 @@ impl<S: Simd> Block<'_, S> {
 /// `out = left · rightᵀ`: `right` is `[columns, depth]`, and the depth is whole vectors.
 ///
 /// Each sum is a vector until the end, when its lanes are added: more work than in [`product`], but no columns needed.
+/// Meanwhile the rows of `next` with the same numbers are fetched, since whoever multiplies by few rows waits for
+/// memory.
 #[inline(always)]
-pub fn dot_products<S: Simd>(simd: S, left: Matrix<'_>, right: Matrix<'_>, out: MatrixMut<'_>, size: Size) {
+pub fn dot_products<S: Simd>(
+    simd: S,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    out: MatrixMut<'_>,
+    size: Size,
+    next: Matrix<'_>,
+) {
     let Size { rows, depth, columns } = size;
     assert!(depth.is_multiple_of(S::LANES), "{depth} numbers are not whole vectors of {}", S::LANES);
     assert_inside(left.data, left.stride, rows, depth);
     assert_inside(right.data, right.stride, columns, depth);
     assert_inside(out.data, out.stride, rows, columns);
-    let most_rows = rows.div_ceil(rows.div_ceil(3).max(1));
+    let most_rows = rows.div_ceil(rows.div_ceil(3).max(1)).max(1);
     for column in (0..columns).step_by(4) {
-        for row in (0..rows).step_by(most_rows.max(1)) {
+        let rows_of_next = column * next.stride..(column + 4) * next.stride;
+        simd.prefetch(next.data.get(rows_of_next).unwrap_or_default());
+        for row in (0..rows).step_by(most_rows) {
             let block = Block { simd, left, right, row, column, depth };
             macro_rules! dots {
                 ($($n_rows:literal x $n_columns:literal),*) => {
@@ -172,11 +184,11 @@ impl<S: Simd> Block<'_, S> {
                 std::array::from_fn(|j| right.data.as_ptr().add((column + j) * right.stride));
             let mut sums = [[simd.splat(0.0); COLUMNS]; ROWS];
             for k in (0..depth).step_by(S::LANES) {
-                let vectors: [S::Vector; COLUMNS] = std::array::from_fn(|j| simd.load_at(right[j].add(k)));
-                for (sums, left) in sums.iter_mut().zip(&left) {
-                    let vector = simd.load_at(left.add(k));
-                    for (sum, right) in sums.iter_mut().zip(&vectors) {
-                        *sum = simd.mul_add(vector, *right, *sum);
+                let vectors: [S::Vector; ROWS] = std::array::from_fn(|i| simd.load_at(left[i].add(k)));
+                for (j, right) in right.iter().enumerate() {
+                    let vector = simd.load_at(right.add(k));
+                    for (sums, left) in sums.iter_mut().zip(&vectors) {
+                        sums[j] = simd.mul_add(*left, vector, sums[j]);
                     }
                 }
             }

@@ -91,6 +91,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, numbers: &[f32]) {
+        super::avx2::prefetch(numbers);
+    }
+
+    #[inline(always)]
     fn sum_of_lanes(self, x: Self::Vector) -> f32 {
         // SAFETY: `self` proves that the machine has the instructions.
         unsafe { _mm512_reduce_add_ps(x) }

@@ -73,6 +73,12 @@ pub trait Simd: Copy {
     /// The largest lane. If there is NaN, any lane may be the result.
     fn max_of_lanes(self, x: Self::Vector) -> f32;
 
+    /// Asks for numbers that are needed soon, so that they are on their way from memory. Some machines don't.
+    #[inline(always)]
+    fn prefetch(self, numbers: &[f32]) {
+        let _ = numbers;
+    }
+
     /// The first `LANES` numbers of a slice.
     ///
     /// # Panics

@@ -115,7 +115,7 @@ impl Kernel for Multiply {
         match which {
             Which::Product => product(simd, a, b, c, size),
             Which::AddProduct => add_product(simd, a, b, c, size),
-            Which::DotProducts => dot_products(simd, a, b, c, size),
+            Which::DotProducts => dot_products(simd, a, b, c, size, a),
         }
         // What lies between the rows must stay as it was.
         let mut expected: Vec<f64> = before.iter().map(|&x| f64::from(x)).collect();
