@@ -6,7 +6,9 @@ use grader::{Fixture, Rng, Tolerance, check_close};
 use mlx_rs::Dtype;
 use tiny_llm::quantized::kernel::{Kernel, Portable, available_kernels};
 
-use crate::quantized_matrices::{Matrix, expect_within, f32s, formats, multiply, random_activations, rounded, rows};
+use crate::quantized_matrices::{
+    Format, Matrix, expect_within, f32s, formats, multiply, random_activations, rounded, rows,
+};
 use crate::{DAY, FLOATS};
 
 /// The same f32 sums in another order.
@@ -43,14 +45,37 @@ pub fn check_cases(kernel: &dyn Kernel, names: &[&str]) {
     }
 }
 
-/// Rows and inputs around every boundary, in all formats, against f64.
-pub fn sweep(kernel: &dyn Kernel, token_ranges: &[Range<usize>]) {
-    const INPUTS: [usize; 10] = [32, 64, 96, 128, 160, 256, 288, 512, 544, 1088];
+/// Which shapes a sweep goes through, from those that need little to those that need everything.
+#[derive(Debug, Clone, Copy)]
+pub enum Shapes {
+    /// A group is one or more chunks, and so is a row.
+    WholeChunks,
+    /// 4 bits in groups of 32: two groups in a chunk.
+    HalfChunks,
+    /// The same, and the row ends in half a chunk.
+    HalfChunkAtTheEnd,
+}
+
+impl Shapes {
+    fn contain(self, inputs: usize, format: Format) -> bool {
+        let chunk = 256 / format.bits;
+        let kind = match (format.group_size < chunk, inputs % chunk) {
+            (false, _) => 0,
+            (true, 0) => 1,
+            (true, _) => 2,
+        };
+        inputs % format.group_size == 0 && kind == self as usize
+    }
+}
+
+/// Rows and inputs around every boundary, in the formats of these shapes, against f64.
+pub fn sweep(kernel: &dyn Kernel, shapes: Shapes, token_ranges: &[Range<usize>]) {
+    const INPUTS: [usize; 10] = [64, 128, 256, 512, 1088, 32, 96, 160, 288, 544];
     const ROWS: [Range<usize>; 9] = [0..1, 39..40, 0..5, 3..18, 0..16, 16..32, 1..18, 9..40, 7..40];
     let tokens = token_ranges.iter().map(|range| range.end).max().unwrap_or(1);
     let mut rng = Rng::new(8);
     for (number, inputs) in INPUTS.into_iter().enumerate() {
-        for (format_number, format) in formats().filter(|format| inputs % format.group_size == 0).enumerate() {
+        for (format_number, format) in formats().filter(|format| shapes.contain(inputs, *format)).enumerate() {
             let dtype = FLOATS[(number + format_number) % 3];
             let matrix = Matrix::random(&mut rng, [40, inputs], format, dtype);
             let x = rounded(&matrix, &random_activations(&mut rng, tokens, inputs));
