@@ -57,8 +57,7 @@ pub fn check_generation(model: &str, prompt: &str, stage: Stage) {
 }
 
 /// The built-in model. Week 1's on the same weights, dequantized, is the yardstick: it was compared with transformers
-/// there. What is left is the rounding of activations, 30 layers long: 0.005 in logits of about 20; 8 bits would cost more
-/// than 1.
+/// there. What is left is the rounding of activations, 30 layers long: 0.005 in logits of about 20.
 pub fn check_real_logits(stage: Stage) {
     const ROUNDED_ACTIVATIONS: Tolerance = Tolerance { atol: 0.03, rtol: 0.0 };
     let path = registry::resolve("smollm2-135m").unwrap_or_else(|error| panic!("the built-in model: {error}"));
