@@ -64,7 +64,7 @@ impl Shapes {
             (true, 0) => 1,
             (true, _) => 2,
         };
-        inputs % format.group_size == 0 && kind == self as usize
+        inputs.is_multiple_of(format.group_size) && kind == self as usize
     }
 }
 
