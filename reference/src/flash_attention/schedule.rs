@@ -1,12 +1,14 @@
 //! Who computes which tile: one thread after another, or all of them together.
 
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+use mlx_custom::parallel_for;
 
 use super::attention::Attention;
 use super::online_softmax::Partial;
 use super::output::{OutputElement, TileOutput};
 use super::query_tile::QueryTile;
-use mlx_custom::parallel_for;
 
 /// All tiles one after another, on the calling thread.
 pub fn one_thread<T: OutputElement>(attention: &Attention<'_>, output: &mut [T]) {
@@ -49,9 +51,10 @@ pub fn over_queries_and_keys<T: OutputElement>(attention: &Attention<'_>, output
     }
     // [end]
 }
+
 // [task 2.4.5 helpers] the keys of a split
 /// Which keys belong to a split: whole tiles, as evenly as they go.
-fn split_of_keys(attention: &Attention<'_>, split: usize) -> std::ops::Range<usize> {
+fn split_of_keys(attention: &Attention<'_>, split: usize) -> Range<usize> {
     let (key_len, tiling) = (attention.shape.key_len, attention.tiling);
     let n_tiles = key_len.div_ceil(tiling.keys);
     let first_key = |split: usize| (n_tiles * split / tiling.splits * tiling.keys).min(key_len);

@@ -1,10 +1,11 @@
 //! Which keys a query may see.
 
+use mlx_custom::Strided;
+
 use super::attention::Attention;
 use super::operand::{Operand, read};
 use super::query_tile::KeyFilter;
 use super::tile_rows::TileRows;
-use mlx_custom::Strided;
 
 /// A mask as the kernel reads it; arrays are broadcast to `[B, H_q, L, S]`.
 #[derive(Clone, Copy)]

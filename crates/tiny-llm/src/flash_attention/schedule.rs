@@ -1,12 +1,14 @@
 //! Who computes which tile: one thread after another, or all of them together.
 
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
+
+use mlx_custom::parallel_for;
 
 use super::attention::Attention;
 use super::online_softmax::Partial;
 use super::output::{OutputElement, TileOutput};
 use super::query_tile::QueryTile;
-use mlx_custom::parallel_for;
 
 /// All tiles one after another, on the calling thread.
 pub fn one_thread<T: OutputElement>(attention: &Attention<'_>, output: &mut [T]) {
@@ -28,5 +30,6 @@ pub fn over_queries_and_keys<T: OutputElement>(attention: &Attention<'_>, output
     todo!("week 2 day 4 task 5: over_queries_and_keys - see book/src/week2/day4.md")
     // [end]
 }
+
 // [task 2.4.5 helpers] the keys of a split
 // [end]
