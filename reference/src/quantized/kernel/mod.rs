@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use std::fmt;
@@ -13,6 +15,8 @@ use crate::quantized::view::MatrixView;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use portable::Portable;
 
 /// Rows of a matrix that [`Kernel::multiply`] treats together; work is best split at multiples of it.
@@ -64,6 +68,8 @@ pub fn available_kernels() -> &'static [&'static dyn Kernel] {
         if Avx2::is_available() {
             kernels.push(&Avx2);
         }
+        #[cfg(target_arch = "aarch64")]
+        kernels.push(&Neon);
         kernels.push(&Portable);
         kernels
     })

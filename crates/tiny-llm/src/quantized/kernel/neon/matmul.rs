@@ -1,0 +1,65 @@
+//! Many tokens: weights are unpacked once into a panel, which all tokens then multiply with. Arithmetic is the limit.
+
+use std::arch::aarch64::*;
+
+use super::Job;
+use super::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
+use super::stored::Stored;
+use crate::quantized::activations::{Activations, LANES};
+
+/// Tokens that go through the inner loop together: with four registers of outputs each that is sixteen sums, and of the
+/// other sixteen registers two hold weights and four activations.
+const TOKENS: usize = 4;
+
+/// The sums of one token for the panel's rows.
+type Sums = [f32; PANEL_ROWS];
+
+/// `P`: planes, weights in a 16-bit lane
+pub(super) fn run<S: Stored, const P: usize>(job: &Job<'_>, scales: &[S], biases: &[S], tile: &mut [f32]) {
+    let (matrix, n_rows) = (job.matrix, job.rows.len());
+    let mut panel = Panel::new();
+    let mut sums: Vec<Sums> = vec![[0.0; PANEL_ROWS]; job.tokens.len()];
+    for first_row in job.rows.clone().step_by(PANEL_ROWS) {
+        sums.fill([0.0; PANEL_ROWS]);
+        for first_column in (0..matrix.inputs).step_by(PANEL_COLUMNS) {
+            let columns = PANEL_COLUMNS.min(matrix.inputs - first_column);
+            panel.fill::<S, P>(matrix, scales, biases, first_row, first_column, columns);
+            let block = Block { panel: &panel, x: job.x, first_column, columns };
+            let mut token = job.tokens.start;
+            for sums in sums.chunks_mut(TOKENS) {
+                match sums.len() {
+                    4 => block.add::<P, 4>(token, sums),
+                    3 => block.add::<P, 3>(token, sums),
+                    2 => block.add::<P, 2>(token, sums),
+                    _ => block.add::<P, 1>(token, sums),
+                }
+                token += sums.len();
+            }
+        }
+        let at = first_row - job.rows.start;
+        let n = PANEL_ROWS.min(n_rows - at);
+        for (sums, out) in sums.iter().zip(tile.chunks_exact_mut(n_rows)) {
+            out[at..at + n].copy_from_slice(&sums[..n]);
+        }
+    }
+}
+
+/// A panel and the columns of the activations that belong to it.
+struct Block<'a> {
+    panel: &'a Panel,
+    x: &'a Activations,
+    first_column: usize,
+    columns: usize,
+}
+
+impl Block<'_> {
+    /// Adds the panel's part of `M` tokens' dot products, from `token` on, to `sums`.
+    fn add<const P: usize, const M: usize>(&self, token: usize, sums: &mut [Sums]) {
+        // [task 2.2.7] NEON: a tile of tokens and rows
+        todo!("week 2 day 2 task 7: NEON: a tile of tokens and rows - see book/src/week2/day2.md")
+        // [end]
+    }
+}
+
+// [task 2.2.7 helpers] NEON: the inner loop
+// [end]
