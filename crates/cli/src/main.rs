@@ -34,6 +34,7 @@ use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    mlx_custom::keep_freed_memory();
     let outcome = unfinished::guard(|| match &arguments.command {
         Command::Chat(chat) => chat::run(chat),
         Command::Generate(generate) => generate::run(generate),
