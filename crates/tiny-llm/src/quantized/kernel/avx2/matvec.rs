@@ -7,10 +7,11 @@ use super::stored::Stored;
 use crate::quantized::activations::LANES;
 
 /// Rows that go through the loop together: they share the loads of the activations.
+///
+/// They are not neighbours but lie a quarter of the tile apart. Four neighbours are one stream of memory, and a processor
+/// runs only so far ahead of one stream; it runs ahead of four at a time. On two cores, four streams a core read 29 GB/s,
+/// one stream 21 GB/s.
 const ROWS: usize = 4;
-
-/// How far ahead of the loop weights are asked for. A page's end stops the processor's own prefetcher.
-const PREFETCH_BYTES: usize = 4096;
 
 /// What is the same for all rows.
 struct Row<'a> {
@@ -23,8 +24,6 @@ struct Row<'a> {
     sums: &'a [f32],
     /// The sums of the last eight groups, zero for those that a whole block of eight has already covered.
     last_sums: [f32; 8],
-    /// Words between a block of rows and the one that is asked for ahead of time: whole blocks.
-    ahead: usize,
     /// For groups of a chunk or more: how many chunks share a scale, as a shift.
     chunks_per_group: u32,
 }
@@ -42,7 +41,6 @@ pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
     tile: &mut [f32],
 ) {
     let (n_rows, groups) = (job.rows.len(), job.matrix.groups());
-    let block = ROWS * job.matrix.words_per_row();
     // One place more than there are groups: the half chunk at a row's end has a second half, whose scale is 0.
     let mut products = vec![0.0; ROWS * (groups + 1)];
     for (token, out) in job.tokens.clone().zip(tile.chunks_exact_mut(n_rows)) {
@@ -58,28 +56,26 @@ pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
             scales: job.x.row_scales(token),
             sums,
             last_sums,
-            ahead: block * (PREFETCH_BYTES / 4).div_ceil(block),
             chunks_per_group: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
         };
-        let mut row_idx = job.rows.start;
-        for out in out.chunks_mut(ROWS) {
-            // SAFETY: the rows `row_idx..row_idx + out.len()` exist.
-            unsafe {
-                match <&mut [f32; ROWS]>::try_from(&mut *out) {
-                    Ok(out) => *out = dot_rows::<S, P, HALF, ROWS>(job, &row, scales, biases, row_idx, &mut products),
-                    Err(_) => {
-                        for (r, out) in out.iter_mut().enumerate() {
-                            [*out] = dot_rows::<S, P, HALF, 1>(job, &row, scales, biases, row_idx + r, &mut products);
-                        }
-                    }
-                }
+        let distance = n_rows / ROWS;
+        for i in 0..distance {
+            let rows = std::array::from_fn(|r| job.rows.start + r * distance + i);
+            // SAFETY: the rows exist.
+            let dots = unsafe { dot_rows::<S, P, HALF, ROWS>(job, &row, scales, biases, rows, &mut products) };
+            for (r, dot) in dots.into_iter().enumerate() {
+                out[r * distance + i] = dot;
             }
-            row_idx += out.len();
+        }
+        for (i, out) in out.iter_mut().enumerate().skip(ROWS * distance) {
+            let rows = [job.rows.start + i];
+            // SAFETY: the row exists.
+            [*out] = unsafe { dot_rows::<S, P, HALF, 1>(job, &row, scales, biases, rows, &mut products) };
         }
     }
 }
 
-/// The dot products of `R` rows from `first` on with one row of activations.
+/// The dot products of `R` rows with one row of activations.
 ///
 /// # Safety
 /// As [`Job::run`], and the rows exist.
@@ -89,7 +85,7 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     x: &Row<'_>,
     scales: &[S],
     biases: &[S],
-    first: usize,
+    rows: [usize; R],
     products: &mut [f32],
 ) -> [f32; R] {
     // [task 2.2.6] AVX2: dot products of a block of rows
