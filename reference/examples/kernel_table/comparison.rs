@@ -204,7 +204,9 @@ fn compare_one(
         Content::Random => {}
         Content::Largest => {
             matrix.words.fill(u32::MAX);
-            x.iter_mut().enumerate().for_each(|(at, x)| *x = if at / inputs % 2 == 0 { 3.0 } else { -3.0 });
+            for (token, x) in x.chunks_exact_mut(inputs).enumerate() {
+                x.fill(if token.is_multiple_of(2) { 3.0 } else { -3.0 });
+            }
         }
         Content::NotFinite => x[2 * inputs - 1] = f32::NAN,
     }
