@@ -13,7 +13,8 @@ use crate::exit_code::Verdict;
 use crate::grade;
 use crate::json::Json;
 use crate::libtest;
-use crate::mutants::{self, Fate};
+use crate::mutant_trials::{self, Fate};
+use crate::mutants;
 use crate::process;
 use crate::say;
 use crate::scratch::Scratch;
@@ -228,7 +229,7 @@ fn all_mutants(workspace: &Workspace, course: &Course, selected: &Selected<'_>, 
     let scratch = Scratch::create(workspace)?;
     let n_mutants = list.len();
     let mut n_done = 0;
-    let outcomes = mutants::run(workspace, course, &scratch, &list, &mut |outcome| {
+    let trials = mutant_trials::run(workspace, course, &scratch, &list, &mut |outcome| {
         n_done += 1;
         if !options.json {
             let word = match &outcome.fate {
@@ -244,7 +245,13 @@ fn all_mutants(workspace: &Workspace, course: &Course, selected: &Selected<'_>, 
             );
         }
     })?;
-    for outcome in &outcomes {
+    for report in &trials.none_active {
+        part.expect(report.passed(), || {
+            let why = report.telling_test().map_or(String::new(), |t| format!("{}: {}", t.name, t.diagnosis));
+            format!("{}: {} in the mutants' build with none of them active: {why}", report.id, report.status.label())
+        });
+    }
+    for outcome in &trials.outcomes {
         let mutant = &outcome.mutant;
         part.expect(matches!(outcome.fate, Fate::Killed(_)), || {
             format!("mutant {} ({}): {}", mutant.id, mutant.description, reason(&outcome.fate))
@@ -252,7 +259,8 @@ fn all_mutants(workspace: &Workspace, course: &Course, selected: &Selected<'_>, 
     }
     if options.json {
         part.rows.extend(
-            outcomes
+            trials
+                .outcomes
                 .iter()
                 .map(|outcome| [outcome.mutant.id.clone(), outcome.mutant.description.clone(), reason(&outcome.fate)]),
         );

@@ -84,8 +84,7 @@ impl Scratch {
         Ok(())
     }
 
-    /// Replaces one file of the solution.
-    pub fn put_file(&self, relative: &Path, text: &str) -> Result<()> {
+    fn put_file(&self, relative: &Path, text: &str) -> Result<()> {
         write_if_changed(&self.solution().join(relative), text)
     }
 
