@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::grade::{self, DEFAULT_TIME_LIMIT};
 use crate::mutants::Mutant;
 use crate::parallel::in_parallel;
-use crate::schemata::{self, NO_MUTANT, SWITCH};
+use crate::schemata::{self, Fit, NO_MUTANT, SWITCH};
 use crate::scratch::Scratch;
 use crate::stubs::StubFile;
 use crate::verdict::{Status, TaskReport};
@@ -44,6 +44,7 @@ struct Trial<'a> {
     number: u32,
     mutant: &'a Mutant,
     tasks: Vec<(&'a Chapter, &'a Task)>,
+    fit: Fit,
 }
 
 struct Laboratory<'a> {
@@ -71,19 +72,23 @@ pub fn run(
         outcomes.push(outcome);
     };
 
-    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    let mut trials = Vec::new();
     for (number, mutant) in (NO_MUTANT + 1..).zip(mutants) {
         match laboratory.prepare(course, mutant) {
             Err(why) => note(mutant, Fate::Invalid(why.to_string()), Duration::ZERO),
-            Ok((tasks, true)) => together.push(Trial { number, mutant, tasks }),
-            Ok((tasks, false)) => alone.push(Trial { number, mutant, tasks }),
+            Ok((tasks, fit)) => trials.push(Trial { number, mutant, tasks, fit }),
         }
     }
 
-    let (binaries, unfit) = laboratory.build_together(&mut together)?;
-    let none_active = laboratory.grade_with_none_active(&binaries, &together)?;
-    laboratory.try_together(&binaries, &together, &mut note)?;
-    for trial in alone.into_iter().chain(unfit) {
+    let (builds, mut alone) = builds(trials);
+    let mut none_active = Vec::new();
+    for mut together in builds {
+        let (binaries, unfit) = laboratory.build_together(&mut together)?;
+        alone.extend(unfit);
+        none_active.extend(laboratory.grade_with_none_active(&binaries, &together)?);
+        laboratory.try_together(&binaries, &together, &mut note)?;
+    }
+    for trial in alone {
         let start = Instant::now();
         let fate = laboratory.try_alone(&trial)?;
         note(trial.mutant, fate, start.elapsed());
@@ -92,13 +97,13 @@ pub fn run(
 }
 
 impl Laboratory<'_> {
-    /// The tasks that must notice a mutant, and whether it fits into a build with others.
-    fn prepare<'a>(&self, course: &'a Course, mutant: &Mutant) -> Result<(Vec<(&'a Chapter, &'a Task)>, bool)> {
+    /// The tasks that must notice a mutant, and how it fits into a build with others.
+    fn prepare<'a>(&self, course: &'a Course, mutant: &Mutant) -> Result<(Vec<(&'a Chapter, &'a Task)>, Fit)> {
         let source = &self.original(mutant)?.text;
         mutant.apply(source)?;
         let task = |id: &String| course.task(id).ok_or_else(|| Error::new(format!("there is no task {id}")));
         let tasks = mutant.kills.iter().map(task).collect::<Result<_>>()?;
-        Ok((tasks, schemata::fits(mutant, source)))
+        Ok((tasks, schemata::fit(mutant, source)))
     }
 
     fn original(&self, mutant: &Mutant) -> Result<&StubFile> {
@@ -189,6 +194,21 @@ impl Laboratory<'_> {
         let limit = chapter.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
         grade::grade_until_failure(binary, task, limit, &self.folder, &[(SWITCH, number.to_string())])
     }
+}
+
+/// The groups that share a build, and those that share none.
+fn builds<'a>(trials: Vec<Trial<'a>>) -> (Vec<Vec<Trial<'a>>>, Vec<Trial<'a>>) {
+    let (mut builds, mut alone): (Vec<Vec<Trial<'a>>>, _) = (Vec::new(), Vec::new());
+    for trial in trials {
+        if trial.fit == Fit::None {
+            alone.push(trial);
+        } else if let Some(build) = builds.iter_mut().find(|build| build.iter().any(|other| other.fit == trial.fit)) {
+            build.push(trial);
+        } else {
+            builds.push(vec![trial]);
+        }
+    }
+    (builds, alone)
 }
 
 fn test_targets<'a>(trials: &[Trial<'a>]) -> Vec<&'a str> {

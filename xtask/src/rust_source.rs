@@ -18,6 +18,8 @@ pub struct Function {
     pub is_const: bool,
     /// Its result is `impl Trait`, or contains one.
     pub returns_impl: bool,
+    /// Marked `#[inline(always)]`.
+    pub is_inlined: bool,
 }
 
 /// The functions that stand in no other function, in their order. What a `macro_rules!` would make is left out.
@@ -86,6 +88,7 @@ fn function(tokens: &[Token<'_>], brackets: &Brackets, index: usize) -> Option<(
         body,
         is_const: is_const(tokens, index),
         returns_impl,
+        is_inlined: is_inlined(tokens, index),
     };
     Some((function, behind))
 }
@@ -97,6 +100,16 @@ fn is_const(tokens: &[Token<'_>], index: usize) -> bool {
         token.kind == Kind::Literal || ["async", "unsafe", "safe", "extern"].iter().any(|word| token.is(word))
     });
     before.next().is_some_and(|token| token.is("const"))
+}
+
+/// Whether `#[inline(always)]` stands among what is said before the `fn` at `index`.
+fn is_inlined(tokens: &[Token<'_>], index: usize) -> bool {
+    let ends_another_item = |token: &Token<'_>| token.kind == Kind::Symbol && [";", "{", "}"].contains(&token.text);
+    let start = tokens[..index].iter().rposition(ends_another_item).map_or(0, |end| end + 1);
+    let wanted = ["inline", "(", "always", ")"];
+    tokens[start..index]
+        .windows(wanted.len())
+        .any(|window| window.iter().zip(wanted).all(|(token, text)| token.is(text)))
 }
 
 /// For each opening bracket the token behind its partner.
@@ -345,6 +358,14 @@ mod tests {
         assert_eq!(flags("fn a() -> Option<(u8, impl T)> {}"), (false, true));
         assert_eq!(flags("fn a() -> (u8, impl T) {}"), (false, true));
         assert_eq!(flags("fn a<F: Fn() -> u8>(f: F, x: impl T) -> u8 {}"), (false, false));
+    }
+
+    #[test]
+    fn functions_that_are_always_inlined_are_marked() {
+        let source = "#[inline(always)]\nfn a() {}\n#[inline]\nfn b() {}\nimpl A {\n#[inline(always)] // why\n\
+            #[allow(unused)]\npub(crate) unsafe fn c() {} fn d() {} }\n";
+        let marked: Vec<bool> = functions(source).unwrap().iter().map(|function| function.is_inlined).collect();
+        assert_eq!(marked, [true, false, true, false]);
     }
 
     #[test]

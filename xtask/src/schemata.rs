@@ -12,6 +12,9 @@
 //!
 //! A mistake outside a body needs a build of its own, and so does one in a `const fn`, which may read no environment,
 //! or in a function with an `impl Trait` for a result, whose bodies would be of different types.
+//!
+//! Functions marked `#[inline(always)]` are copied into their callers, with all bodies, and so are those into theirs: the
+//! copies multiply. So one build holds several bodies of one such function at most, and there are a few builds.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -76,11 +79,28 @@ struct Arm {
 struct Site {
     body: Range<usize>,
     mutated: String,
+    is_inlined: bool,
 }
 
-/// Whether a mutant can be one of several in `source`, its file.
-pub fn fits(mutant: &Mutant, source: &str) -> bool {
-    site(mutant, source).is_some()
+/// In which builds a mutant can be one of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// In all.
+    Any,
+    /// In one without those of another function that is copied into its callers. This one begins at the given byte of
+    /// its file.
+    Inlined(PathBuf, usize),
+    /// In none.
+    None,
+}
+
+/// How a mutant of the file `source` fits in.
+pub fn fit(mutant: &Mutant, source: &str) -> Fit {
+    match site(mutant, source) {
+        Some(site) if site.is_inlined => Fit::Inlined(mutant.file.clone(), site.body.start),
+        Some(_) => Fit::Any,
+        None => Fit::None,
+    }
 }
 
 /// The crate `files` with those of the numbered mutants that fit.
@@ -132,7 +152,7 @@ fn site(mutant: &Mutant, source: &str) -> Option<Site> {
     // `#![allow(..)]` may stand at the beginning of a function and not of an arm.
     let has_attributes =
         mutated[1..].trim_start().starts_with("#!") || source[function.body.start + 1..].trim_start().starts_with("#!");
-    (same && !has_attributes).then_some(Site { body: function.body, mutated })
+    (same && !has_attributes).then_some(Site { body: function.body, mutated, is_inlined: function.is_inlined })
 }
 
 /// `source` with a choice between bodies at every site, and the lines of each site's own.
@@ -201,7 +221,8 @@ mod tests {
 
     #[test]
     fn what_is_not_in_a_body_does_not_fit() {
-        let fits = |source: &str, find: &str, replace: &str| fits(&mutant("src/a.rs", find, replace), source);
+        let fits =
+            |source: &str, find: &str, replace: &str| fit(&mutant("src/a.rs", find, replace), source) != Fit::None;
         assert!(fits(SOURCE, "x + N", "x"));
         assert!(!fits(SOURCE, "= 2", "= 3"), "a constant");
         assert!(!fits(SOURCE, "a(x: u8)", "a(y: u8)"), "a signature");
@@ -214,9 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn a_function_that_is_always_inlined_is_told_by_its_place() {
+        let source =
+            "#[inline(always)]\nfn a() -> u8 { 5 }\n#[inline(always)]\nfn b() -> u8 { 6 + 7 }\nfn c() -> u8 { 8 }\n";
+        let [five, six, seven, eight] =
+            ["5 }", "6 +", "7 }", "8 }"].map(|find| fit(&mutant("src/a.rs", find, find), source));
+        assert!(matches!(&five, Fit::Inlined(file, _) if file == Path::new("src/a.rs")), "{five:?}");
+        assert!(five != six && six == seven, "{five:?} {six:?} {seven:?}");
+        assert_eq!(eight, Fit::Any);
+    }
+
+    #[test]
     fn half_a_pair_of_braces_fits_if_the_function_still_ends_where_it_did() {
         let source = "fn a(x: u8) -> u8 { if x > 3 { 1 } else { 2 } }\nfn b() {}\n";
-        let fits = |find: &str, replace: &str| fits(&mutant("src/a.rs", find, replace), source);
+        let fits = |find: &str, replace: &str| fit(&mutant("src/a.rs", find, replace), source) == Fit::Any;
         assert!(fits("x > 3 {", "x < 3 {"));
         assert!(!fits("x > 3 {", "x < 3 {{"), "a brace too many");
         assert!(!fits("else { 2 } }", "}"), "a brace too few");
