@@ -32,10 +32,28 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
+impl Outcome {
+    fn new(mutant: &Mutant, fate: Fate, elapsed: Duration) -> Self {
+        Self { mutant: mutant.clone(), fate, elapsed }
+    }
+}
+
 pub struct Trials {
     pub outcomes: Vec<Outcome>,
     /// How the build that holds many mutants did while none of them was active: each task must have passed.
     pub none_active: Vec<TaskReport>,
+}
+
+/// What is worth a line while it happens.
+pub enum News<'a> {
+    /// A build that holds so many mutants was made, and the tests of so many tasks ran on it with none of them active.
+    Build {
+        n_mutants: usize,
+        building: Duration,
+        n_tasks: usize,
+        testing: Duration,
+    },
+    Tried(&'a Outcome),
 }
 
 /// A mutant that can be tried.
@@ -55,27 +73,25 @@ struct Laboratory<'a> {
     folder: PathBuf,
 }
 
-/// Tries every mutant; `report` sees each outcome as it comes.
+/// Tries every mutant; `tell` hears of each as it is done.
 pub fn run(
     workspace: &Workspace,
     course: &Course,
     scratch: &Scratch,
     mutants: &[Mutant],
-    report: &mut dyn FnMut(&Outcome),
+    tell: &mut dyn FnMut(News<'_>),
 ) -> Result<Trials> {
     let reference = reference_as_learner(workspace)?;
     let laboratory = Laboratory { workspace, scratch, reference, folder: workspace.target().join("xtask") };
     let mut outcomes = Vec::new();
-    let mut note = |mutant: &Mutant, fate: Fate, elapsed: Duration| {
-        let outcome = Outcome { mutant: mutant.clone(), fate, elapsed };
-        report(&outcome);
-        outcomes.push(outcome);
-    };
 
     let mut trials = Vec::new();
     for (number, mutant) in (NO_MUTANT + 1..).zip(mutants) {
         match laboratory.prepare(course, mutant) {
-            Err(why) => note(mutant, Fate::Invalid(why.to_string()), Duration::ZERO),
+            Err(why) => {
+                let outcome = Outcome::new(mutant, Fate::Invalid(why.to_string()), Duration::ZERO);
+                outcomes.push(told(outcome, tell));
+            }
             Ok((tasks, fit)) => trials.push(Trial { number, mutant, tasks, fit }),
         }
     }
@@ -83,17 +99,30 @@ pub fn run(
     let (builds, mut alone) = builds(trials);
     let mut none_active = Vec::new();
     for mut together in builds {
+        let start = Instant::now();
         let (binaries, unfit) = laboratory.build_together(&mut together)?;
         alone.extend(unfit);
-        none_active.extend(laboratory.grade_with_none_active(&binaries, &together)?);
-        laboratory.try_together(&binaries, &together, &mut note)?;
+        if together.is_empty() {
+            continue;
+        }
+        let building = start.elapsed();
+        let tasks = laboratory.grade_with_none_active(&binaries, &together)?;
+        let (n_mutants, n_tasks, testing) = (together.len(), tasks.len(), start.elapsed() - building);
+        tell(News::Build { n_mutants, building, n_tasks, testing });
+        laboratory.try_together(&binaries, &together, &mut |outcome| outcomes.push(told(outcome, tell)))?;
+        none_active.extend(tasks);
     }
     for trial in alone {
         let start = Instant::now();
         let fate = laboratory.try_alone(&trial)?;
-        note(trial.mutant, fate, start.elapsed());
+        outcomes.push(told(Outcome::new(trial.mutant, fate, start.elapsed()), tell));
     }
     Ok(Trials { outcomes, none_active })
+}
+
+fn told(outcome: Outcome, tell: &mut dyn FnMut(News<'_>)) -> Outcome {
+    tell(News::Tried(&outcome));
+    outcome
 }
 
 impl Laboratory<'_> {
@@ -145,19 +174,14 @@ impl Laboratory<'_> {
         Ok(reports)
     }
 
-    fn try_together(
-        &self,
-        binaries: &[Binary],
-        trials: &[Trial<'_>],
-        note: &mut dyn FnMut(&Mutant, Fate, Duration),
-    ) -> Result<()> {
+    fn try_together(&self, binaries: &[Binary], trials: &[Trial<'_>], note: &mut dyn FnMut(Outcome)) -> Result<()> {
         let attempt = |trial: &Trial<'_>| {
             let start = Instant::now();
             self.try_with(binaries, trial).map(|fate| (fate, start.elapsed()))
         };
         in_parallel(trials, attempt, &mut |trial, tried| {
             let (fate, elapsed) = tried?;
-            note(trial.mutant, fate, elapsed);
+            note(Outcome::new(trial.mutant, fate, elapsed));
             Ok(())
         })
     }
@@ -198,15 +222,19 @@ impl Laboratory<'_> {
 
 /// The groups that share a build, and those that share none.
 fn builds<'a>(trials: Vec<Trial<'a>>) -> (Vec<Vec<Trial<'a>>>, Vec<Trial<'a>>) {
-    let (mut builds, mut alone): (Vec<Vec<Trial<'a>>>, _) = (Vec::new(), Vec::new());
-    for trial in trials {
-        if trial.fit == Fit::None {
-            alone.push(trial);
-        } else if let Some(build) = builds.iter_mut().find(|build| build.iter().any(|other| other.fit == trial.fit)) {
-            build.push(trial);
-        } else {
-            builds.push(vec![trial]);
+    let (alone, trials): (Vec<_>, Vec<_>) = trials.into_iter().partition(|trial| trial.fit == Fit::None);
+    let (inlined, mut anywhere): (Vec<_>, Vec<_>) = trials.into_iter().partition(|trial| trial.fit != Fit::Any);
+    let mut builds: Vec<Vec<Trial<'a>>> = Vec::new();
+    for trial in inlined {
+        match builds.iter_mut().find(|build| build.iter().any(|other| other.fit == trial.fit)) {
+            Some(build) => build.push(trial),
+            None => builds.push(vec![trial]),
         }
+    }
+    // Those that fit anywhere need no build for themselves.
+    match builds.first_mut() {
+        Some(build) => build.append(&mut anywhere),
+        None => builds.push(anywhere),
     }
     (builds, alone)
 }
