@@ -76,6 +76,7 @@ mod constant;
 mod element;
 mod error;
 mod gather;
+pub mod gpu;
 mod huge_pages;
 mod operation;
 mod profile;

@@ -1,0 +1,1 @@
+//! Runs a kernel on the CPU, one fiber for each of its threads.
