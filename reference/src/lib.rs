@@ -28,6 +28,7 @@ pub mod fused;
 pub mod generate;
 pub mod grouped_attention;
 pub mod kv_append;
+pub mod kv_append_gpu;
 pub mod kv_cache;
 pub mod language_model;
 pub mod linear;
