@@ -11,7 +11,10 @@ pub mod backend;
 pub mod emulator;
 pub mod kernel;
 pub mod launch;
+pub mod lowering;
+pub mod tokens;
 
 pub use backend::GpuBackend;
 pub use kernel::GpuKernel;
 pub use launch::{Launch, TemplateValue};
+pub use lowering::{Lowered, ThreadgroupArray};
