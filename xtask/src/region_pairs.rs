@@ -97,9 +97,10 @@ pub fn borrowed_helpers(course: &Course, reference: &Files, learner: &Files, pai
         let pair = pair(course, reference, learner, &file, region)?;
         called.extend(words_of(&pair));
         let is_empty = pair.learner.iter().all(|line| line.trim().is_empty());
-        let has_own = learner.get(&file).zip(language).is_some_and(|(text, language)| {
-            names.iter().any(|name| language.defines_function(text, name))
-        });
+        let has_own = learner
+            .get(&file)
+            .zip(language)
+            .is_some_and(|(text, language)| names.iter().any(|name| language.defines_function(text, name)));
         if is_empty && !has_own {
             borrowed.push(pair);
         }

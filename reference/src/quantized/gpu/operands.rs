@@ -30,12 +30,7 @@ impl<'a> Operands<'a> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when shapes or dtypes do not fit.
-    pub fn new(
-        backend: GpuBackend,
-        x: &Array,
-        matrix: &'a QuantizedMatrix,
-        bias: Option<&'a Array>,
-    ) -> Result<Self> {
+    pub fn new(backend: GpuBackend, x: &Array, matrix: &'a QuantizedMatrix, bias: Option<&'a Array>) -> Result<Self> {
         let refuse = |message: String| Err(Error::invalid("quantized_matmul_gpu", message));
         let (inputs, outputs) = (matrix.inputs(), matrix.outputs());
         let leading = match x.shape().split_last() {
@@ -85,7 +80,10 @@ impl<'a> Operands<'a> {
     /// The constants that all kernels of this day take, followed by `more`.
     pub fn template(&self, more: &[(&'static str, TemplateValue)]) -> Vec<(&'static str, TemplateValue)> {
         let mut template = format_of(self.matrix).to_vec();
-        template.extend([("T", TemplateValue::Dtype(self.dtype())), ("HAS_BIAS", TemplateValue::Bool(self.bias.is_some()))]);
+        template.extend([
+            ("T", TemplateValue::Dtype(self.dtype())),
+            ("HAS_BIAS", TemplateValue::Bool(self.bias.is_some())),
+        ]);
         template.extend_from_slice(more);
         template
     }
