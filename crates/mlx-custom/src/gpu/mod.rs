@@ -8,10 +8,14 @@
 //!   watches it: accesses out of bounds, races, missed barriers, threadgroup memory read before it is written.
 
 pub mod backend;
+mod checks;
+mod cuda;
 pub mod emulator;
 pub mod kernel;
 pub mod launch;
 pub mod lowering;
+mod memory;
+mod metal;
 pub mod tokens;
 
 pub use backend::GpuBackend;

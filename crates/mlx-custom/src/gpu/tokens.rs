@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use crate::gpu::GpuKernel;
+
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -43,6 +45,13 @@ pub struct SourceError {
     /// Line of the source, from 1.
     pub line: usize,
     pub message: String,
+}
+
+impl SourceError {
+    /// The message, with the line of the kernel's file.
+    pub fn in_body_of(&self, kernel: &GpuKernel) -> String {
+        format!("{}.metal:{}: {}", kernel.name, self.line, self.message)
+    }
 }
 
 /// All tokens of `source`, without comments and spaces.
