@@ -41,6 +41,7 @@ pub mod help;
 pub mod hint;
 pub mod json;
 pub mod keys;
+pub mod language;
 pub mod libtest;
 pub mod links;
 pub mod mutants;
