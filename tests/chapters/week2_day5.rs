@@ -28,7 +28,7 @@ use tiny_llm::{AttentionBackend, AttentionMask, FullKvCache, KvCache, Offset, Re
 
 const DAY: &str = "week2_day5";
 const WHOLE: KernelChoice = KernelChoice::Decode { splits: 1 };
-const SMALL_TILES: KernelChoice = KernelChoice::Prefill { tiles: Tiles { simd_groups: 2, keys: 32 } };
+const SMALL_TILES: KernelChoice = KernelChoice::Prefill { tiles: Tiles { simd_groups: 2, row_tiles: 1, keys: 32 } };
 
 fn sizes(heads: [i32; 2], query_len: i32, key_len: i32, head_dim: i32) -> Sizes {
     Sizes { batch: 1, num_heads: heads[0], num_kv_heads: heads[1], query_len, key_len, head_dim }
@@ -267,7 +267,7 @@ fn task_4_lengths_around_tiles(
 #[case(Tiles::new(GpuBackend::Cuda), 128)]
 #[case(Tiles::new(GpuBackend::Metal), 128)]
 #[case(Tiles::new(GpuBackend::Cuda), 64)]
-#[case(Tiles { simd_groups: 1, keys: 16 }, 80)]
+#[case(Tiles { simd_groups: 1, row_tiles: 2, keys: 16 }, 80)]
 fn task_4_tiles_of_the_gpus(#[case] tiles: Tiles, #[case] head_dim: i32) {
     let mut rng = Rng::new(head_dim as u64);
     for (query_len, key_len) in [(130, 150), (70, 70)] {
@@ -386,9 +386,10 @@ fn task_5_kernels_refuse_what_they_cannot_compute() {
     let run = |scale, choice| flash_attention_gpu_with(query, key, value, scale, &none, GpuBackend::Emulator, choice);
     expect_invalid_argument(run(None, KernelChoice::Decode { splits: 0 }), "0 splits");
     expect_invalid_argument(run(Some(-1.0), SMALL_TILES), "tiles with a negative scale");
-    let tiles = |simd_groups, keys| KernelChoice::Prefill { tiles: Tiles { simd_groups, keys } };
-    expect_invalid_argument(run(None, tiles(0, 16)), "tiles without queries");
-    expect_invalid_argument(run(None, tiles(1, 24)), "tiles of 24 keys");
+    let tiles = |simd_groups, row_tiles, keys| KernelChoice::Prefill { tiles: Tiles { simd_groups, row_tiles, keys } };
+    expect_invalid_argument(run(None, tiles(0, 1, 16)), "tiles without SIMD groups");
+    expect_invalid_argument(run(None, tiles(1, 0, 16)), "tiles without queries");
+    expect_invalid_argument(run(None, tiles(1, 1, 24)), "tiles of 24 keys");
 }
 
 fn full_mask() -> Result<Array> {

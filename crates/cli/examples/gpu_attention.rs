@@ -88,7 +88,7 @@ fn main() -> Result<()> {
     if !has("json") {
         println!("{backend:?}; bf16, heads 28/4, head size 128; microseconds a call");
         println!(
-            "{:>6} {:>6}  {:<44} {:>9} {:>9} {:>6} {:>7} {:>8} {:>9}",
+            "{:>6} {:>6}  {:<76} {:>9} {:>9} {:>6} {:>7} {:>8} {:>9}",
             "L", "S", "kernel", "ours", "MLX", "ratio", "GB/s", "TFLOP/s", "max diff"
         );
     }
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
                 println!("{}", serde_json::to_string(&row)?);
             } else {
                 println!(
-                    "{:>6} {:>6}  {:<44} {:>9.1} {:>9.1} {:>6.2} {:>7.0} {:>8.1} {:>9.5}",
+                    "{:>6} {:>6}  {:<76} {:>9.1} {:>9.1} {:>6.2} {:>7.0} {:>8.1} {:>9.5}",
                     row.query_len,
                     row.key_len,
                     row.kernel,
@@ -151,8 +151,9 @@ impl Layers {
         let mut choices = vec![own];
         if sweep {
             let others: Vec<KernelChoice> = match own {
-                KernelChoice::Prefill { .. } => [(4, 32), (4, 64), (8, 32), (8, 64)]
-                    .map(|(simd_groups, keys)| KernelChoice::Prefill { tiles: Tiles { simd_groups, keys } })
+                KernelChoice::Prefill { .. } => [(4, 1, 32), (4, 1, 64), (8, 1, 64), (4, 2, 32), (4, 2, 64), (4, 2, 128), (8, 2, 64)]
+                    .map(|(simd_groups, row_tiles, keys)| Tiles { simd_groups, row_tiles, keys })
+                    .map(|tiles| KernelChoice::Prefill { tiles })
                     .into(),
                 _ => [1, 8, 16, 33, 66, 99, 132].map(|splits| KernelChoice::Decode { splits }).into(),
             };

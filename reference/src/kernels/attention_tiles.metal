@@ -42,7 +42,7 @@ struct ScoresToWeights {
     const thread float* largest;
     float scale;
     inline void operator()(ushort row_of_lane, ushort row, ushort column, thread float& score) const {
-        score = exp2(score * scale - largest[row_of_lane]);
+        score = fast::exp2(score * scale - largest[row_of_lane]);
     }
 };
 

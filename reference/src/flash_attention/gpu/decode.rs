@@ -15,7 +15,9 @@ pub const LONGEST_QUERY: usize = 8;
 
 /// Rows of a threadgroup at most: each lane keeps part of the query and of the accumulator of all of them in registers.
 const MOST_ROWS: usize = 8;
-/// SIMD groups of a threadgroup: their accumulators take 16 KiB of threadgroup memory at D = 128.
+/// And at most so many numbers: the accumulators of all SIMD groups take 16 KiB of threadgroup memory.
+const MOST_NUMBERS: usize = 1024;
+/// SIMD groups of a threadgroup.
 const SIMD_GROUPS: usize = 4;
 /// SIMD groups of a threadgroup that merges.
 const MERGE_SIMD_GROUPS: usize = 8;
@@ -40,11 +42,16 @@ pub fn check(problem: &Problem<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How many rows a threadgroup takes.
+fn rows_of_threadgroup(shape: &AttentionShape) -> usize {
+    (shape.group() * shape.query_len).min(MOST_ROWS).min((MOST_NUMBERS / shape.head_dim.max(1)).max(1)).max(1)
+}
+
 /// Into how many parts the keys are split, so that every core of the GPU has something to do.
 pub fn choose_splits(shape: &AttentionShape, backend: GpuBackend) -> usize {
     // [task 2.5.3] choose_splits
     let rows = shape.group() * shape.query_len;
-    let threadgroups = shape.batch * shape.num_kv_heads * rows.div_ceil(MOST_ROWS);
+    let threadgroups = shape.batch * shape.num_kv_heads * rows.div_ceil(rows_of_threadgroup(shape));
     let wanted = threadgroups_at_once(backend) / threadgroups.max(1);
     wanted.min(shape.key_len / FEWEST_KEYS_OF_A_SPLIT).max(1)
     // [end]
@@ -75,7 +82,7 @@ pub fn run(problem: &Problem<'_>, backend: GpuBackend, splits: usize) -> Result<
     let (is_whole, dtype) = (splits == 1, problem.query.dtype());
     let out_dtype = if is_whole { dtype } else { Dtype::Float32 };
     let all_rows = shape.group() * shape.query_len;
-    let rows = all_rows.min(MOST_ROWS);
+    let rows = rows_of_threadgroup(shape);
     let [batch, num_heads, query_len, head_dim] = problem.out_shape();
     let out_shape = if is_whole {
         vec![batch, num_heads, query_len, head_dim]

@@ -5,6 +5,9 @@ use mlx_custom::gpu::GpuKernel;
 /// Functions that the kernels share.
 const ROWS: &str = include_str!("../../kernels/attention_rows.metal");
 
+const ROWS_AND_TILES: &str =
+    concat!(include_str!("../../kernels/attention_rows.metal"), include_str!("../../kernels/attention_tiles.metal"));
+
 /// Task 1: one SIMD group for each query.
 pub static ATTENTION_PLAIN: GpuKernel = GpuKernel {
     name: "attention_plain",
@@ -40,7 +43,7 @@ pub static ATTENTION_PREFILL: GpuKernel = GpuKernel {
     name: "attention_prefill",
     inputs: &["query", "key", "value"],
     outputs: &["out"],
-    header: ROWS,
+    header: ROWS_AND_TILES,
     body: include_str!("../../kernels/attention_prefill.metal"),
     strided: true,
 };

@@ -9,27 +9,33 @@ use super::kernels::ATTENTION_PREFILL;
 use super::problem::Problem;
 use crate::{AttentionMask, Result};
 
-/// Queries that a SIMD group holds: the rows of one matrix tile.
-const ROWS_OF_SIMD_GROUP: usize = 16;
+/// Rows of a matrix tile.
+const TILE: usize = 16;
 
 /// How a threadgroup cuts the problem up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiles {
-    /// Each takes 16 queries.
     pub simd_groups: usize,
+    /// Each SIMD group takes so many times 16 queries.
+    pub row_tiles: usize,
     /// Keys in a tile, a multiple of 16.
     pub keys: usize,
 }
 
 impl Tiles {
-    /// Tiles that suit the GPU.
+    /// Tiles that suit the GPU: queries, keys and values have to fit into its threadgroup memory.
     pub fn new(backend: GpuBackend) -> Self {
         match backend {
-            // 34 KiB of threadgroup memory at D = 128, of 48 KiB.
-            GpuBackend::Cuda => Self { simd_groups: 8, keys: 64 },
-            // 17 KiB, of 32 KiB.
-            GpuBackend::Metal | GpuBackend::Emulator => Self { simd_groups: 4, keys: 32 },
+            // 68 KiB at D = 128. With two row tiles every key that is read is used twice.
+            GpuBackend::Cuda => Self { simd_groups: 4, row_tiles: 2, keys: 64 },
+            // 25.5 KiB at D = 128, of 32 KiB.
+            GpuBackend::Metal | GpuBackend::Emulator => Self { simd_groups: 4, row_tiles: 1, keys: 16 },
         }
+    }
+
+    /// Queries of a threadgroup.
+    pub fn rows(self) -> usize {
+        self.simd_groups * self.row_tiles * TILE
     }
 }
 
@@ -61,19 +67,22 @@ pub fn check(problem: &Problem<'_>) -> Result<()> {
 /// [`Error::Mlx`](crate::Error::Mlx) when the kernel does not compile.
 pub fn run(problem: &Problem<'_>, backend: GpuBackend, tiles: Tiles) -> Result<Array> {
     check(problem)?;
-    if !(1..=16).contains(&tiles.simd_groups) || tiles.keys == 0 || !tiles.keys.is_multiple_of(16) {
-        return problem.refuse(format!("{tiles:?}: 1 to 16 SIMD groups, and a multiple of 16 keys"));
+    let fits = (1..=16).contains(&tiles.simd_groups) && (1..=4).contains(&tiles.row_tiles) && tiles.keys > 0;
+    if !fits || !tiles.keys.is_multiple_of(TILE) {
+        let message = format!("{tiles:?}: 1 to 16 SIMD groups, 1 to 4 row tiles, and a multiple of {TILE} keys");
+        return problem.refuse(message);
     }
     let shape = &problem.shape;
     let dtype = problem.query.dtype();
     let threads = 32 * tiles.simd_groups;
-    let n_tiles = shape.query_len.div_ceil(tiles.simd_groups * ROWS_OF_SIMD_GROUP);
+    let n_tiles = shape.query_len.div_ceil(tiles.rows());
     let launch = Launch {
         template: &[
             ("T", TemplateValue::Dtype(dtype)),
             ("D", TemplateValue::Int(shape.head_dim as i32)),
             ("KEYS", TemplateValue::Int(tiles.keys as i32)),
             ("SIMD_GROUPS", TemplateValue::Int(tiles.simd_groups as i32)),
+            ("ROW_TILES", TemplateValue::Int(tiles.row_tiles as i32)),
             ("CAUSAL", TemplateValue::Bool(problem.is_causal())),
             ("SCALE_BITS", bits(problem.scale)),
         ],
