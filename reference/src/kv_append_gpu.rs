@@ -23,7 +23,9 @@ impl KvAppend {
         let (keys_type, values_type) = (type_of(keys), type_of(values));
         let is_float = matches!(keys.dtype(), Dtype::Float32 | Dtype::Float16 | Dtype::Bfloat16);
         if keys_type != values_type || keys.size() == 0 || !is_float {
-            let message = format!("keys {keys_type:?} and values {values_type:?} are not both [B, H_kv, L, D] of f32, f16 or bf16");
+            let message = format!(
+                "keys {keys_type:?} and values {values_type:?} are not both [B, H_kv, L, D] of f32, f16 or bf16"
+            );
             return Err(Error::invalid(OPERATION, message));
         }
         let mut inputs = vec![keys_type, values_type];

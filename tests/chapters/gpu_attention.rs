@@ -62,8 +62,7 @@ pub fn check_case(case: &Case, choice: KernelChoice, memory: Memory) {
 pub fn check_inputs(inputs: &Inputs, mask: &AttentionMask, choice: KernelChoice) {
     let expected = inputs.oracle(mask);
     for backend in GpuBackend::available() {
-        let got =
-            flash_attention_gpu_with(&inputs.query, &inputs.key, &inputs.value, None, mask, backend, choice);
+        let got = flash_attention_gpu_with(&inputs.query, &inputs.key, &inputs.value, None, mask, backend, choice);
         let (query, key) = (inputs.query.shape(), inputs.key.shape());
         let name = format!("query {query:?}, key {key:?}, {:?}, {choice:?} on {backend:?}", inputs.query.dtype());
         check_close(&name, got, &expected, tolerance(inputs.query.dtype()));

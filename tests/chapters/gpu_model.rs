@@ -3,8 +3,11 @@
 use grader::{Case, Fixture, Rng, Tolerance, check_close};
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, Dtype};
-use tiny_llm::fused::gpu::{add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
-use tiny_llm::{FullKvCache, KvCache, Offset, Result, RmsNorm, RotaryEmbedding, silu};
+use tiny_llm::fused::gpu::{GpuBlock, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
+use tiny_llm::{
+    AttentionMask, FullKvCache, KvCache, Linear, Offset, Qwen2Attention, Result, RmsNorm, RotaryEmbedding, SwiGluMlp,
+    TransformerBlock, silu,
+};
 
 use crate::tiled::must;
 
@@ -63,8 +66,8 @@ pub fn check_rope(name: &str) {
     let offsets = case.i32s("offsets");
     let offset = if offsets.len() == 1 { Offset::Same(offsets[0]) } else { Offset::PerRow(&offsets) };
     let projected = ["query", "key", "value"].map(|name| case.array(name));
-    let biases = (!name.starts_with("no_bias"))
-        .then(|| ["query_bias", "key_bias", "value_bias"].map(|name| case.array(name)));
+    let biases =
+        (!name.starts_with("no_bias")).then(|| ["query_bias", "key_bias", "value_bias"].map(|name| case.array(name)));
     let rope = must(rope_of(case));
     let head_dim = rope.cos().dim(1) as usize * 2;
     for backend in GpuBackend::available() {
@@ -102,5 +105,48 @@ pub fn check_against_plain_layers(features: i32, dtype: Dtype) {
         check_close(&format!("norm of {features}, {dtype:?}"), Ok::<_, String>(got), &normalized, tolerance);
         let got = swiglu_gpu(&x, &residual, backend);
         check_close(&format!("swiglu of {features}, {dtype:?}"), got, &product, tolerance);
+    }
+}
+
+/// A layer of kernels for the GPU against the plain layers on the same random weights, given these chunks of tokens.
+pub fn check_block(chunks: &[i32], with_biases: bool) {
+    const HEADS: [i32; 2] = [4, 2];
+    const HEAD_DIM: i32 = 16;
+    const FEATURES: i32 = 48;
+    let mut rng = Rng::new(11);
+    let mut array = |shape: &[i32]| must(must(rng.array(shape, Dtype::Float32)).multiply(Array::from_f32(0.3)));
+    let [q_size, kv_size] = HEADS.map(|heads| heads * HEAD_DIM);
+    let sizes = [q_size, kv_size, kv_size];
+    let weights = sizes.map(|size| array(&[size, FEATURES]));
+    let biases = with_biases.then(|| sizes.map(|size| array(&[size])));
+    let norms = [(); 2].map(|()| RmsNorm::new(array(&[FEATURES]), 1e-6));
+    let o_proj = Linear::new(array(&[FEATURES, q_size]), None);
+    let [gate, up] = [(); 2].map(|()| Linear::new(array(&[40, FEATURES]), None));
+    let down = Linear::new(array(&[FEATURES, 40]), None);
+
+    let biased = |i: usize| Linear::new(weights[i].clone(), biases.as_ref().map(|biases| biases[i].clone()));
+    let attention = Qwen2Attention::new(HEADS[0], HEADS[1], HEAD_DIM, biased(0), biased(1), biased(2), o_proj.clone());
+    let mlp = SwiGluMlp::new(gate.clone(), up.clone(), down.clone());
+    let plain = TransformerBlock::new(must(attention), mlp, norms[0].clone(), norms[1].clone());
+    let on_gpu = GpuBlock {
+        input_layernorm: norms[0].clone(),
+        qkv: weights.clone().map(|weight| Linear::new(weight, None).into()),
+        biases,
+        o_proj: o_proj.into(),
+        post_attention_layernorm: norms[1].clone(),
+        gate_proj: gate.into(),
+        up_proj: up.into(),
+        down_proj: down.into(),
+        head_dim: HEAD_DIM as usize,
+    };
+    let rope = must(RotaryEmbedding::new(HEAD_DIM, 64, 10000.0, false));
+    let (mut cache, mut gpu_cache) = (FullKvCache::new(), FullKvCache::new().on_gpu());
+    for &len in chunks {
+        let x = array(&[2, len, FEATURES]);
+        let mask = if len > 1 { AttentionMask::Causal } else { AttentionMask::None };
+        let expected = must(plain.forward(&x, &rope, &mask, Some(&mut cache)));
+        let got = on_gpu.forward(&x, &rope, &mask, Some(&mut gpu_cache));
+        let tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
+        check_close(&format!("{len} more tokens of {chunks:?}"), got, &expected, tolerance);
     }
 }

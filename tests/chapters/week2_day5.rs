@@ -9,7 +9,7 @@ mod refusals;
 mod tiled;
 
 use gpu_attention::{Memory, check_case, check_inputs, in_cache};
-use gpu_model::{address, check_against_plain_layers, check_cache, check_norm, check_rope, check_swiglu};
+use gpu_model::{address, check_against_plain_layers, check_block, check_cache, check_norm, check_rope, check_swiglu};
 use grader::{Fixture, Rng, check_close, check_tokens, expect_error, property};
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::ops::{full, ones};
@@ -502,9 +502,7 @@ fn task_5_norm(
 }
 
 #[rstest]
-fn task_5_rope(
-    #[values("with_bias_f32", "one_token_bf16", "no_bias_f16", "offset_of_each_row_f32")] name: &str,
-) {
+fn task_5_rope(#[values("with_bias_f32", "one_token_bf16", "no_bias_f16", "offset_of_each_row_f32")] name: &str) {
     check_rope(name);
 }
 
@@ -539,4 +537,10 @@ fn task_5_fused_kernels_refuse_what_does_not_fit() {
     expect_invalid_argument(at(-1), "a negative position");
     let half_heads = rope_qk_gpu([&query, &key, &key], None, 8, &rope, Offset::Same(0), backend);
     expect_invalid_argument(half_heads, "heads of 8 numbers and a table for 16");
+}
+
+/// Everything of this task in one layer: prompt, decode, two tokens at a time.
+#[rstest]
+fn task_5_a_layer(#[values(&[5, 1, 1, 2], &[1, 12])] chunks: &[i32], #[values(true, false)] with_biases: bool) {
+    check_block(chunks, with_biases);
 }

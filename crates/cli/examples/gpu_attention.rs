@@ -151,10 +151,12 @@ impl Layers {
         let mut choices = vec![own];
         if sweep {
             let others: Vec<KernelChoice> = match own {
-                KernelChoice::Prefill { .. } => [(4, 1, 32), (4, 1, 64), (8, 1, 64), (4, 2, 32), (4, 2, 64), (4, 2, 128), (8, 2, 64)]
-                    .map(|(simd_groups, row_tiles, keys)| Tiles { simd_groups, row_tiles, keys })
-                    .map(|tiles| KernelChoice::Prefill { tiles })
-                    .into(),
+                KernelChoice::Prefill { .. } => {
+                    [(4, 1, 32), (4, 1, 64), (8, 1, 64), (4, 2, 32), (4, 2, 64), (4, 2, 128), (8, 2, 64)]
+                        .map(|(simd_groups, row_tiles, keys)| Tiles { simd_groups, row_tiles, keys })
+                        .map(|tiles| KernelChoice::Prefill { tiles })
+                        .into()
+                }
                 _ => [1, 8, 16, 33, 66, 99, 132].map(|splits| KernelChoice::Decode { splits }).into(),
             };
             choices.extend(others.into_iter().filter(|choice| *choice != own));

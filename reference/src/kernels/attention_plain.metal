@@ -3,7 +3,7 @@
 // - query `[B, H_q, L, D]`, key and value `[B, H_kv, S, D]`, mask `[B, H_q, L, S]` (any array where MASK says that
 //   there is none); out `[B, H_q, L, D]`, of type T
 // - template: T, the type of query, key and value; M, the type of the mask; D; MASK: 0 none, 1 causal, 2 allowed
-//   (M is `bool`), 3 additive; SCALE_BITS, the scale as the bits of a float
+//   (M is uchar, 1: may attend), 3 additive; SCALE_BITS, the scale as the bits of a float
 // - grid: 32 threads for each query; threadgroups of any number of SIMD groups
 constexpr int PER_LANE = (D + 31) / 32;
 const float scale = as_type<float>(SCALE_BITS);
@@ -43,7 +43,7 @@ float sum = 0.0f;
 
 const int n_visible = MASK == 1 ? position + (key_len - query_len) + 1 : key_len;
 for (int j = 0; j < n_visible; ++j) {
-    if (MASK == 2 && !bool(m[j * mask_strides[3]])) {
+    if (MASK == 2 && m[j * mask_strides[3]] == M(0)) {
         continue;
     }
     float part = 0.0f;

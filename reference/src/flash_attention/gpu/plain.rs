@@ -24,7 +24,9 @@ pub fn run(problem: &Problem<'_>, backend: GpuBackend) -> Result<Array> {
         AttentionMask::None => (0, problem.query.clone()),
         AttentionMask::Causal => (1, problem.query.clone()),
         // A broadcast array is a view with strides of 0: nothing is repeated in memory.
-        AttentionMask::Array(mask) if mask.dtype() == Dtype::Bool => (2, ops::broadcast_to(mask, &scores)?),
+        AttentionMask::Array(mask) if mask.dtype() == Dtype::Bool => {
+            (2, ops::broadcast_to(&mask.view_dtype(Dtype::Uint8)?, &scores)?)
+        }
         AttentionMask::Array(mask) => (3, ops::broadcast_to(&as_float(mask)?, &scores)?),
     };
     let out_shape = problem.out_shape();

@@ -8,8 +8,10 @@
 //! | [`rms_norm_gpu`] | [`RmsNorm`](crate::RmsNorm) |
 //! | [`add_rms_norm_gpu`] | the residual addition and the RMSNorm behind it |
 //! | [`rope_qk_gpu`] | three biases, moving the heads, two rotary embeddings |
+//! | [`GpuBlock`] | a whole layer |
 //! | [`swiglu_gpu`] | [`silu`](crate::silu) and the product with up |
 
+pub mod block;
 pub mod norm;
 pub mod rope;
 pub mod swiglu;
@@ -17,6 +19,7 @@ pub mod swiglu;
 use mlx_rs::Array;
 
 use crate::{Error, Result};
+pub use block::GpuBlock;
 pub use norm::{add_rms_norm_gpu, rms_norm_gpu};
 pub use rope::{ProjectionBiases, rope_qk_gpu};
 pub use swiglu::swiglu_gpu;

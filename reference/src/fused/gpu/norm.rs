@@ -51,7 +51,10 @@ pub fn add_rms_norm_gpu(x: &Array, residual: &Array, norm: &RmsNorm, backend: Gp
 fn run(x: &Array, residual: Option<&Array>, norm: &RmsNorm, backend: GpuBackend) -> Result<[Array; 2]> {
     if x.shape().last() != norm.weight.shape().last() {
         let (x, weight) = (x.shape(), norm.weight.shape());
-        return Err(Error::invalid("rms_norm_gpu", format!("x of shape {x:?} does not fit a weight of shape {weight:?}")));
+        return Err(Error::invalid(
+            "rms_norm_gpu",
+            format!("x of shape {x:?} does not fit a weight of shape {weight:?}"),
+        ));
     }
     let shape = sizes(x.shape());
     let features = norm.weight.dim(0) as usize;

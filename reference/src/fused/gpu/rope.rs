@@ -54,7 +54,9 @@ pub fn rope_qk_gpu(
         });
     if !fits {
         let shapes = projected.map(Array::shape);
-        return refuse(format!("{shapes:?} are not projections to heads of {head_dim} numbers, or the biases don't fit"));
+        return refuse(format!(
+            "{shapes:?} are not projections to heads of {head_dim} numbers, or the biases don't fit"
+        ));
     }
     let dtype = query.dtype();
     let mut arrays = projected.iter().chain(biases.iter().flatten());
@@ -95,7 +97,10 @@ fn offsets(rope: &RotaryEmbedding, offset: Offset<'_>, batch: i32, len: i32) -> 
     let is_known = |start: &i32| *start >= 0 && start + len <= rope.max_positions();
     if !(offsets.len() == 1 || offsets.len() as i32 == batch) || !offsets.iter().all(is_known) {
         let (max, message) = (rope.max_positions(), "are not one for each row, within the table of");
-        return Err(Error::invalid("rope_qk_gpu", format!("{len} tokens from {offsets:?} on {message} {max} positions")));
+        return Err(Error::invalid(
+            "rope_qk_gpu",
+            format!("{len} tokens from {offsets:?} on {message} {max} positions"),
+        ));
     }
     Ok(Array::from_slice(&offsets, &[offsets.len() as i32]).as_dtype(Dtype::Int32)?)
 }
