@@ -37,14 +37,18 @@ const bool keys_are_wide = has_wide_rows(key, key_strides);
 const bool values_are_wide = has_wide_rows(value, value_strides);
 
 // [task 2.5.4] attention_prefill
+// Loops over tiles are unrolled: only arrays whose indices are known when the kernel is compiled can be registers.
 TileAcc accumulator[ROW_TILES][HEAD_TILES];
 // Of the rows that this lane owns.
 float max_score[ROW_TILES][TILE_ROWS_PER_LANE];
 float sum[ROW_TILES][TILE_ROWS_PER_LANE];
+#pragma unroll
 for (int m = 0; m < ROW_TILES; ++m) {
+    #pragma unroll
     for (int d = 0; d < HEAD_TILES; ++d) {
         tile_clear(accumulator[m][d]);
     }
+    #pragma unroll
     for (int i = 0; i < TILE_ROWS_PER_LANE; ++i) {
         max_score[m][i] = LOWEST;
         sum[m][i] = 0.0f;
@@ -75,20 +79,26 @@ for (int first = 0; first < end; first += KEYS) {
     TileA<T> weights[ROW_TILES][KEY_TILES];
     if (sees_something) {
         TileAcc scores[ROW_TILES][KEY_TILES];
+        #pragma unroll
         for (int m = 0; m < ROW_TILES; ++m) {
+            #pragma unroll
             for (int t = 0; t < KEY_TILES; ++t) {
                 tile_clear(scores[m][t]);
             }
         }
+        #pragma unroll
         for (int d = 0; d < HEAD_TILES; ++d) {
             TileA<T> query_part[ROW_TILES];
+            #pragma unroll
             for (int m = 0; m < ROW_TILES; ++m) {
                 tile_load(query_part[m], query_tile + (own_row + 16 * m) * STRIDE + 16 * d, STRIDE);
             }
+            #pragma unroll
             for (int t = 0; t < KEY_TILES; ++t) {
                 // Loaded once for all row tiles.
                 TileB<T> key_part;
                 tile_load_transposed(key_part, key_tile + 16 * t * STRIDE + 16 * d, STRIDE);
+                #pragma unroll
                 for (int m = 0; m < ROW_TILES; ++m) {
                     tile_multiply_add(scores[m][t], query_part[m], key_part);
                 }
@@ -96,7 +106,9 @@ for (int first = 0; first < end; first += KEYS) {
         }
         // Only tiles on the diagonal, and the last one, have keys that somebody doesn't see.
         if (first + KEYS > min(first_visible, key_len)) {
+            #pragma unroll
             for (int m = 0; m < ROW_TILES; ++m) {
+                #pragma unroll
                 for (int t = 0; t < KEY_TILES; ++t) {
                     const int n_visible = first_visible + (CAUSAL ? 16 * m : 0) - first - 16 * t;
                     tile_for_each(scores[m][t], HideKeys{n_visible, CAUSAL ? 1 : 0});
@@ -104,25 +116,30 @@ for (int first = 0; first < end; first += KEYS) {
             }
         }
         // The online softmax of day 2.4, for 16 rows at once.
+        #pragma unroll
         for (int m = 0; m < ROW_TILES; ++m) {
             float largest[TILE_ROWS_PER_LANE];
             float keep[TILE_ROWS_PER_LANE];
             float tile_sum[TILE_ROWS_PER_LANE];
             tile_row_max(scores[m], largest);
+            #pragma unroll
             for (int i = 0; i < TILE_ROWS_PER_LANE; ++i) {
                 const float new_max = max(max_score[m][i], largest[i]);
                 keep[i] = fast::exp2((max_score[m][i] - new_max) * scale);
                 max_score[m][i] = new_max;
                 largest[i] = max(new_max * scale, LOWEST); // finite also if nothing is visible yet
             }
+            #pragma unroll
             for (int d = 0; d < HEAD_TILES; ++d) {
                 tile_scale_rows(accumulator[m][d], keep);
             }
+            #pragma unroll
             for (int t = 0; t < KEY_TILES; ++t) {
                 tile_for_each_of_row(scores[m][t], ScoresToWeights{largest, scale});
                 tile_acc_to_a(weights[m][t], scores[m][t]);
             }
             tile_row_sum(scores[m], tile_sum);
+            #pragma unroll
             for (int i = 0; i < TILE_ROWS_PER_LANE; ++i) {
                 sum[m][i] = sum[m][i] * keep[i] + tile_sum[i];
             }
@@ -140,10 +157,13 @@ for (int first = 0; first < end; first += KEYS) {
     }
     async_commit();
     if (sees_something) {
+        #pragma unroll
         for (int t = 0; t < KEY_TILES; ++t) {
+            #pragma unroll
             for (int d = 0; d < HEAD_TILES; ++d) {
                 TileB<T> value_part;
                 tile_load(value_part, value_tile + 16 * t * STRIDE + 16 * d, STRIDE);
+                #pragma unroll
                 for (int m = 0; m < ROW_TILES; ++m) {
                     tile_multiply_add(accumulator[m][d], weights[m][t], value_part);
                 }
@@ -153,7 +173,9 @@ for (int first = 0; first < end; first += KEYS) {
 }
 
 device T* answer = out + ((long(batch) * query_shape[1] + head) * query_len + first_query + own_row) * D;
+#pragma unroll
 for (int m = 0; m < ROW_TILES; ++m) {
+    #pragma unroll
     for (int d = 0; d < HEAD_TILES; ++d) {
         tile_for_each_of_row(
             accumulator[m][d], WriteAnswer<T>{answer + 16 * m * D + 16 * d, D, n_own_rows - 16 * m, sum[m]});
