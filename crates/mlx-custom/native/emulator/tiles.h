@@ -39,6 +39,7 @@ struct TileAcc {
 };
 
 constexpr ushort TILE_ROWS_PER_LANE = 1;
+constexpr ushort TILE_VALUES_PER_LANE = 8;
 
 // The row of the `i`-th of a lane's rows.
 EMU_INLINE ushort tile_row_of(ushort i) { return ushort(i + emu::emu_lane() / 2); }
@@ -84,6 +85,39 @@ template <typename F>
 EMU_INLINE void tile_for_each(TileAcc& sums, F f) {
   const uint lane = emu::emu_lane();
   for (uint i = 0; i < 8; ++i) f(ushort(lane / 2), ushort(lane % 2 * 8 + i), sums.values[i]);
+}
+
+// The same, and first which of this lane's rows it is.
+template <typename F>
+EMU_INLINE void tile_for_each_of_row(TileAcc& sums, F f) {
+  const uint lane = emu::emu_lane();
+  for (uint i = 0; i < 8; ++i) f(ushort(0), ushort(lane / 2), ushort(lane % 2 * 8 + i), sums.values[i]);
+}
+
+// Calls `f(row, column, left, right)` for pairs of neighbours.
+template <typename F>
+EMU_INLINE void tile_for_each_pair(TileAcc& sums, F f) {
+  const uint lane = emu::emu_lane();
+  for (uint i = 0; i < 8; i += 2) f(ushort(lane / 2), ushort(lane % 2 * 8 + i), sums.values[i], sums.values[i + 1]);
+}
+
+// Over `N` tiles side by side.
+template <int N>
+EMU_INLINE void tile_row_max(const TileAcc (&tiles)[N], float* rows, EMU_PLACE) {
+  emu::PairReduction mine{tiles[0].values[0]};
+  for (int tile = 0; tile < N; ++tile)
+    for (int i = 0; i < 8; ++i) mine.value = metal::max(mine.value, tiles[tile].values[i]);
+  emu_simd_operation(&mine, emu::reduce_pairs<emu::Max>, file, line);
+  rows[0] = mine.value;
+}
+
+template <int N>
+EMU_INLINE void tile_row_sum(const TileAcc (&tiles)[N], float* rows, EMU_PLACE) {
+  emu::PairReduction mine{0.0f};
+  for (int tile = 0; tile < N; ++tile)
+    for (int i = 0; i < 8; ++i) mine.value += tiles[tile].values[i];
+  emu_simd_operation(&mine, emu::reduce_pairs<emu::Sum>, file, line);
+  rows[0] = mine.value;
 }
 
 EMU_INLINE void tile_row_max(const TileAcc& sums, float* rows, EMU_PLACE) {

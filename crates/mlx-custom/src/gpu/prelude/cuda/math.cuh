@@ -24,9 +24,15 @@ TINY_FUNCTION(sqrt, ::sqrtf(x))
 TINY_FUNCTION(rsqrt, (1.0f / ::sqrtf(x)))
 } // namespace precise
 
+inline float approximate_exp2(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 namespace fast {
 TINY_FUNCTION(exp, __expf(x))
-TINY_FUNCTION(exp2, __powf(2.0f, x))
+TINY_FUNCTION(exp2, approximate_exp2(x))
 TINY_FUNCTION(log, __logf(x))
 TINY_FUNCTION(log2, __log2f(x))
 TINY_FUNCTION(sin, __sinf(x))

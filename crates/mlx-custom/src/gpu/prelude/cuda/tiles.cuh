@@ -158,6 +158,14 @@ inline void tile_for_each(TileAcc& acc, F f) {
     f(ushort(row + 8 * ((i / 2) % 2)), ushort(column + 8 * (i / 4) + i % 2), acc.values[i]);
 }
 
+// The same, and first which of this lane's rows it is: `f(i, row, column, value)` with `row == tile_row_of(i)`.
+template <typename F>
+inline void tile_for_each_of_row(TileAcc& acc, F f) {
+#pragma unroll
+  for (ushort i = 0; i < TILE_VALUES_PER_LANE; ++i)
+    f(ushort((i / 2) % 2), tile_value_row(i), tile_value_column(i), acc.values[i]);
+}
+
 // Calls `f(row, column, left, right)` for pairs of neighbours: `right` is at `column + 1`, and `column` is even.
 template <typename F>
 inline void tile_for_each_pair(TileAcc& acc, F f) {
