@@ -17,16 +17,16 @@ struct Place {
 
 // What a kernel's function is told of the thread that it runs for.
 struct Thread {
+  uint32_t index;   // in the threadgroup
+  uint32_t lane;    // in its SIMD group
+  uint32_t simd_group;
+  uint32_t n_simd_groups;
   uint32_t position_in_grid[3];
   uint32_t threads_per_grid[3];
   uint32_t threadgroup_position[3];
   uint32_t threadgroups[3];
   uint32_t position_in_threadgroup[3];
   uint32_t threads_per_threadgroup[3];
-  uint32_t index;   // in the threadgroup
-  uint32_t lane;    // in its SIMD group
-  uint32_t simd_group;
-  uint32_t n_simd_groups;
 };
 
 using Entry = void (*)(const Thread& thread, void* const* arguments);

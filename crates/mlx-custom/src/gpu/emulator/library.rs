@@ -29,14 +29,14 @@ pub(super) fn load(source: &str, is_checked: bool, name: &str) -> Result<Arc<Lib
     static LOADED: Mutex<Option<HashMap<String, Loaded>>> = Mutex::new(None);
 
     let compiler = Compiler::find()?;
-    let flags: &[&str] = if is_checked { &compiler::WATCHED } else { &compiler::FAST };
+    let flags = compiler.kernel_flags(is_checked);
     let key = cache::key(&[&compiler.version, &compiler::fixed_flags(), &flags.join(" "), source::RUNTIME, source]);
     let loaded = {
         let mut libraries = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(libraries.get_or_insert_default().entry(key.clone()).or_default())
     };
     // Others that want the same kernel wait here. An error is forgotten: it may be the disk's, and no more be there.
-    let outcome = loaded.get_or_init(|| build(&compiler, &key, source, flags, name)).clone();
+    let outcome = loaded.get_or_init(|| build(&compiler, &key, source, &flags, name)).clone();
     if outcome.is_err() {
         LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().remove(&key);
     }
