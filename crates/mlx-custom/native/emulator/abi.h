@@ -137,6 +137,10 @@ struct WorkerResult {
   uint32_t n_threadgroup_arrays;
 };
 
+// The same numbers stand in abi.rs: a field that is added on one side only doesn't compile.
+static_assert(sizeof(Array) == 80 && sizeof(Finding) == 96 && sizeof(Access) == 24 && sizeof(Counters) == 64);
+static_assert(sizeof(Launch) == 72 && sizeof(WorkerMemory) == 40 && sizeof(WorkerResult) == 2744);
+
 constexpr uint64_t STACK_BYTES = 256 << 10;
 constexpr uint32_t LANES = 32;
 

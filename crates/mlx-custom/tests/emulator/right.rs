@@ -221,3 +221,62 @@ fn several_types_and_outputs() {
     assert_eq!(sums.as_slice::<f32>(), [0.5, 3.5, 4.5, 7.5, 8.5, 11.5, 12.5, 15.5]);
     assert_eq!(out[1].as_slice::<u32>()[7], 255 << 8 | 7);
 }
+
+#[test]
+fn a_barrier_that_cannot_be_seen_in_the_text() {
+    let hidden = GpuKernel {
+        header: "#define JOIN(a, b) a##b\n#define MEET JOIN(threadgroup_bar, rier)(mem_flags::mem_threadgroup)",
+        ..kernel(
+            "hidden",
+            "threadgroup float tile[64];
+        uint t = thread_index_in_threadgroup;
+        tile[t] = x[t];
+        MEET;
+        out[t] = tile[63 - t];",
+        )
+    };
+    let out = Start::new(64, 64, 64).run(&hidden, &[&counting(64)]).unwrap();
+    assert_eq!((out.as_slice::<f32>()[0], out.as_slice::<f32>()[63]), (63.0, 0.0));
+}
+
+#[test]
+fn simd_groups_with_memory_of_their_own() {
+    // Each SIMD group reverses its numbers in its part of the memory, three times, with no threadgroup barrier.
+    let reverse = kernel(
+        "reverse",
+        "threadgroup float tile[4][32];
+        uint t = thread_index_in_threadgroup, lane = thread_index_in_simdgroup;
+        threadgroup float* mine = tile[simdgroup_index_in_threadgroup];
+        float value = x[t];
+        for (uint i = 0; i < 3; i++) {
+          mine[lane] = value;
+          simdgroup_barrier(mem_flags::mem_threadgroup);
+          value = mine[31 - lane];
+          simdgroup_barrier(mem_flags::mem_threadgroup);
+        }
+        out[t] = value;",
+    );
+    let out = Start::new(128, 128, 128).run(&reverse, &[&counting(128)]).unwrap();
+    let expected: Vec<f32> = (0..128).map(|t| (t / 32 * 32 + 31 - t % 32) as f32).collect();
+    assert_eq!(out.as_slice::<f32>(), expected);
+}
+
+#[test]
+fn more_threadgroups_than_processors_and_1024_threads() {
+    let sums = kernel(
+        "many",
+        "threadgroup float part[32];
+        uint t = thread_index_in_threadgroup;
+        float sum = simd_sum(x[thread_position_in_grid.x]);
+        if (thread_index_in_simdgroup == 0) part[simdgroup_index_in_threadgroup] = sum;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (simdgroup_index_in_threadgroup == 0) {
+          sum = simd_sum(part[t]);
+          if (t == 0) out[threadgroup_position_in_grid.x] = sum;
+        }",
+    );
+    let n_groups = 37;
+    let x = Array::from_slice(&vec![1.0_f32; n_groups * 1024], &[(n_groups * 1024) as i32]);
+    let out = Start::new(n_groups * 1024, 1024, n_groups).run(&sums, &[&x]).unwrap();
+    assert!(out.as_slice::<f32>().iter().all(|&sum| sum == 1024.0));
+}
