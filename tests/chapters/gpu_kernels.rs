@@ -21,7 +21,7 @@ pub fn check_multiply(kind: GpuMatmul, name: &str) {
     for backend in GpuBackend::available() {
         case.check(quantized_matmul_gpu_on(backend, kind, &x, &matrix, bias.as_ref()));
         if x.ndim() > 1 {
-            case.check(quantized_matmul_gpu_on(backend, kind, &grader::strided(&x), &matrix, bias.as_ref()));
+            case.check(quantized_matmul_gpu_on(backend, kind, &must(grader::strided(&x)), &matrix, bias.as_ref()));
         }
     }
 }
