@@ -17,16 +17,16 @@ struct Place {
 
 // What a kernel's function is told of the thread that it runs for.
 struct Thread {
+  uint32_t index;   // in the threadgroup
+  uint32_t lane;    // in its SIMD group
+  uint32_t simd_group;
+  uint32_t n_simd_groups;
   uint32_t position_in_grid[3];
   uint32_t threads_per_grid[3];
   uint32_t threadgroup_position[3];
   uint32_t threadgroups[3];
   uint32_t position_in_threadgroup[3];
   uint32_t threads_per_threadgroup[3];
-  uint32_t index;   // in the threadgroup
-  uint32_t lane;    // in its SIMD group
-  uint32_t simd_group;
-  uint32_t n_simd_groups;
 };
 
 using Entry = void (*)(const Thread& thread, void* const* arguments);
@@ -136,6 +136,10 @@ struct WorkerResult {
   Array threadgroup_arrays[MAX_THREADGROUP_ARRAYS];
   uint32_t n_threadgroup_arrays;
 };
+
+// The same numbers stand in abi.rs: a field that is added on one side only doesn't compile.
+static_assert(sizeof(Array) == 80 && sizeof(Finding) == 96 && sizeof(Access) == 24 && sizeof(Counters) == 64);
+static_assert(sizeof(Launch) == 72 && sizeof(WorkerMemory) == 40 && sizeof(WorkerResult) == 2744);
 
 constexpr uint64_t STACK_BYTES = 256 << 10;
 constexpr uint32_t LANES = 32;

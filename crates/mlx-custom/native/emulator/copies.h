@@ -2,6 +2,14 @@
 // kernel that reads them without waiting is found out.
 
 EMU_INLINE void async_copy16(void* to, const void* from) { emu_copy_begin(to, from, 16); }
+// The same if `valid`; otherwise writes zeros and reads nothing.
+EMU_INLINE void async_copy16(void* to, const void* from, bool valid) {
+  if (valid) {
+    async_copy16(to, from);
+  } else {
+    *static_cast<uint4*>(to) = uint4(0);
+  }
+}
 EMU_INLINE void async_commit() { emu_copy_commit(); }
 // Waits until at most N of the groups that this thread committed are under way.
 template <int N>

@@ -20,15 +20,13 @@ constexpr uint32_t MAX_COPIES = 64;
 
 struct Worker;
 
-struct Fiber {
+struct alignas(64) Fiber {
   Worker* worker;
   char* stack;  // lowest byte
   void* saved;  // where it stopped
-  void* mine;   // what it brings to a SIMD-group operation
-  Combine combine;
-  Thread thread;
   Place place;  // where it waits
   State state;
+  Thread thread;
   uint32_t n_copies, n_commits;
   Copy copies[MAX_COPIES];
 };
@@ -55,6 +53,11 @@ struct Worker {
   uint32_t ready_groups;        // bit i: `ready[i]` is not 0
   uint32_t ready[LANES];        // per SIMD group: lanes that can go on
   uint32_t n_waiting[LANES];    // per SIMD group: lanes that wait at a SIMD-group operation or barrier
+  bool is_torn[LANES];          // per SIMD group: they wait at different ones
+  bool is_barrier_torn;         // threads wait at different threadgroup barriers
+  Place barrier_place;          // where the first one waits
+  Place places[LANES];          // per SIMD group: where the first lane waits
+  void* brought[LANES][LANES];  // per SIMD group and lane: what it brings to an operation
   uint32_t epoch;               // threadgroup barriers so far; never goes back
   uint32_t group_epoch;         // the epoch in which this threadgroup began
   uint16_t simd_epochs[LANES];  // simdgroup barriers since the last threadgroup barrier
@@ -74,12 +77,11 @@ struct Worker {
     return n_threads - n_before < LANES ? n_threads - n_before : LANES;
   }
 
-  // Lets all lanes of a SIMD group go on, but for the one that runs already.
-  void release(uint32_t simd_group, uint32_t but_bit) {
+  // Lets all lanes of a SIMD group go on.
+  void release(uint32_t simd_group) {
     const uint32_t n_lanes = lanes_of(simd_group);
-    const uint32_t all = n_lanes == LANES ? ~0u : (1u << n_lanes) - 1;
-    ready[simd_group] = all & ~but_bit;
-    if (ready[simd_group]) ready_groups |= 1u << simd_group;
+    ready[simd_group] = n_lanes == LANES ? ~0u : (1u << n_lanes) - 1;
+    ready_groups |= 1u << simd_group;
   }
 
   // A fiber that can go on, if possible of this SIMD group.
@@ -108,10 +110,11 @@ EMU_INLINE Fiber* self() {
   return reinterpret_cast<Fiber*>((here | (STACK_BYTES - 1)) + 1 - sizeof(Fiber));
 }
 
-// Leaves the fiber until somebody makes it ready.
-inline void wait(Fiber* fiber) {
+// Leaves the fiber until it is its turn among those that are ready; the first ones of `simd_group` go before others.
+inline void wait(Fiber* fiber, uint32_t simd_group) {
   Worker* worker = fiber->worker;
-  Fiber* next = worker->take_ready(fiber->thread.simd_group);
+  Fiber* next = worker->take_ready(simd_group);
+  if (next == fiber) return;
   emu_switch(&fiber->saved, next ? next->saved : worker->main);
 }
 

@@ -63,7 +63,7 @@ EMU_RUNTIME void emu_copy_begin(void* to, const void* from, uint32_t n_bytes) {
   const auto pc = reinterpret_cast<uint64_t>(__builtin_return_address(0));
   if (fiber->worker->launch->is_checked) {
     emu::access<false>(from, n_bytes, pc, true);
-    if (!emu::check_target(fiber, to, n_bytes, pc)) return;
+    if (!emu::begin_copy(fiber, to, n_bytes, pc)) return;
   }
   if (fiber->n_copies == emu::MAX_COPIES) {
     // No more may be under way at once: the oldest commit ends early.

@@ -37,7 +37,7 @@ inline void fiber_life() {
     worker->launch->entry(fiber->thread, worker->launch->arguments);
     fiber->state = State::ENDED;
     ++worker->n_ended;
-    wait(fiber);
+    wait(fiber, fiber->thread.simd_group);
   }
 }
 
@@ -97,7 +97,7 @@ inline void run_group(Worker* worker, uint64_t group) {
     fiber->n_copies = fiber->n_commits = 0;
   }
   if (launch.uses_fibers) {
-    for (uint32_t i = 0; i < worker->n_simd_groups; ++i) worker->release(i, 0);
+    for (uint32_t i = 0; i < worker->n_simd_groups; ++i) worker->release(i);
     emu_switch(&worker->main, worker->take_ready(0)->saved);
   } else {
     emu_switch(&worker->main, worker->fiber(0)->saved);

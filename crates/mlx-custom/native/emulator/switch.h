@@ -1,7 +1,9 @@
 // Going from one stack to another: saves what a function must keep for its caller, and takes up where the other stopped.
 
 #if !defined(__x86_64__) && !defined(__aarch64__)
+#ifndef _XOPEN_SOURCE
 #define _XOPEN_SOURCE 600
+#endif
 #include <ucontext.h>
 #endif
 

@@ -23,8 +23,9 @@ EMU_UNWATCHED void reduce_pairs(void* const* lanes, uint32_t n_lanes) {
   }
 }
 
+// The access was announced to the runtime as a whole.
 template <typename T>
-EMU_UNWATCHED EMU_INLINE void load_row(float* to, const T* from, uint32_t step) {
+EMU_UNWATCHED __attribute__((noinline)) void load_row(float* to, const T* from, uint32_t step) {
   for (int i = 0; i < 8; ++i) to[i] = float(from[i * step]);
 }
 
@@ -46,7 +47,7 @@ EMU_INLINE ushort tile_row_of(ushort i) { return ushort(i + emu::emu_lane() / 2)
 
 // A[m][k], row-major.
 template <typename T>
-EMU_INLINE void tile_load(TileA<T>& tile, const T* p, ushort row_stride) {
+EMU_INLINE void tile_load(TileA<T>& tile, const T* p, uint row_stride) {
   const uint lane = emu::emu_lane();
   const T* from = p + lane / 2 * row_stride + lane % 2 * 8;
   emu_read(from, 8 * sizeof(T));
@@ -55,7 +56,7 @@ EMU_INLINE void tile_load(TileA<T>& tile, const T* p, ushort row_stride) {
 
 // B[k][n], row-major.
 template <typename T>
-EMU_INLINE void tile_load(TileB<T>& tile, const T* p, ushort row_stride) {
+EMU_INLINE void tile_load(TileB<T>& tile, const T* p, uint row_stride) {
   const uint lane = emu::emu_lane();
   const T* from = p + lane / 2 * row_stride + lane % 2 * 8;
   emu_read(from, 8 * sizeof(T));
@@ -64,7 +65,7 @@ EMU_INLINE void tile_load(TileB<T>& tile, const T* p, ushort row_stride) {
 
 // The memory holds the transpose of B: [n][k], row-major.
 template <typename T>
-EMU_INLINE void tile_load_transposed(TileB<T>& tile, const T* p, ushort row_stride) {
+EMU_INLINE void tile_load_transposed(TileB<T>& tile, const T* p, uint row_stride) {
   const uint lane = emu::emu_lane();
   const T* from = p + lane % 2 * 8 * row_stride + lane / 2;
   for (uint i = 0; i < 8; ++i) emu_read(from + i * row_stride, sizeof(T));

@@ -54,34 +54,40 @@ inline Fiber* arrive(State state, const char* file, uint32_t line) {
   return fiber;
 }
 
-// Waits for the SIMD group's other lanes. The last one to come makes sure that all came to the same place.
-inline void meet_simd_group(Fiber* fiber, bool is_barrier) {
+// All lanes have come, but to different places: finds two of them.
+__attribute__((noinline, cold)) inline void report_torn(Worker* worker, uint32_t first, uint32_t n, FindingKind kind) {
+  Fiber* fiber = worker->fiber(first);
+  for (uint32_t i = first + 1; i < first + n; ++i) {
+    const Fiber* other = worker->fiber(i);
+    if (other->state != fiber->state || !same_place(other->place, fiber->place)) {
+      return report_divergence(fiber, kind, other);
+    }
+  }
+}
+
+// Waits for the SIMD group's other lanes. The last one to come does the work for all.
+template <typename Work>
+EMU_INLINE void meet_simd_group(Fiber* fiber, void* mine, Work work) {
   Worker* worker = fiber->worker;
   const uint32_t simd_group = fiber->thread.simd_group, n_lanes = worker->lanes_of(simd_group);
-  if (++worker->n_waiting[simd_group] < n_lanes) {
-    wait(fiber);
-    fiber->state = State::RUNNING;
-    return;
+  worker->brought[simd_group][fiber->thread.lane] = mine;
+  const uint32_t n_waiting = ++worker->n_waiting[simd_group];
+  if (n_waiting == 1) {
+    worker->places[simd_group] = fiber->place;
+    worker->is_torn[simd_group] = false;
+  } else if (!same_place(worker->places[simd_group], fiber->place)) {
+    worker->is_torn[simd_group] = true;
   }
-  worker->n_waiting[simd_group] = 0;
-  void* lanes[LANES];
-  for (uint32_t i = 0; i < n_lanes; ++i) {
-    const Fiber* other = worker->fiber(simd_group * LANES + i);
-    if (other->state != fiber->state || !same_place(other->place, fiber->place)) {
-      Fiber* first = i == 0 ? fiber : worker->fiber(simd_group * LANES);
-      report_divergence(first, DIVERGED_SIMD, first == fiber ? other : (i == 0 ? fiber : other));
+  if (n_waiting == n_lanes) {
+    worker->n_waiting[simd_group] = 0;
+    if (worker->is_torn[simd_group]) {
+      report_torn(worker, simd_group * LANES, n_lanes, DIVERGED_SIMD);
       abandon(fiber);
     }
-    lanes[i] = other->mine;
+    work(worker, simd_group, n_lanes);
+    worker->release(simd_group);
   }
-  if (is_barrier) {
-    ++worker->simd_epochs[simd_group];
-    ++worker->result->counters.simd_barriers;
-  } else {
-    ++worker->result->counters.simd_operations;
-    fiber->combine(lanes, n_lanes);
-  }
-  worker->release(simd_group, 1u << fiber->thread.lane);
+  wait(fiber, simd_group);
   fiber->state = State::RUNNING;
 }
 
@@ -89,37 +95,46 @@ inline void meet_simd_group(Fiber* fiber, bool is_barrier) {
 
 EMU_RUNTIME void emu_simd_operation(void* mine, emu::Combine combine, const char* file, uint32_t line) {
   emu::Fiber* fiber = emu::arrive(emu::State::AT_SIMD_OPERATION, file, line);
-  fiber->mine = mine;
-  fiber->combine = combine;
-  emu::meet_simd_group(fiber, false);
+  emu::meet_simd_group(fiber, mine, [=](emu::Worker* worker, uint32_t simd_group, uint32_t n_lanes) {
+    ++worker->result->counters.simd_operations;
+    combine(worker->brought[simd_group], n_lanes);
+  });
 }
 
 EMU_RUNTIME void emu_simd_barrier(const char* file, uint32_t line) {
-  emu::meet_simd_group(emu::arrive(emu::State::AT_SIMD_BARRIER, file, line), true);
+  emu::Fiber* fiber = emu::arrive(emu::State::AT_SIMD_BARRIER, file, line);
+  emu::meet_simd_group(fiber, nullptr, [](emu::Worker* worker, uint32_t simd_group, uint32_t) {
+    ++worker->simd_epochs[simd_group];
+    ++worker->result->counters.simd_barriers;
+  });
 }
 
 EMU_RUNTIME void emu_barrier(const char* file, uint32_t line) {
   emu::Fiber* fiber = emu::arrive(emu::State::AT_BARRIER, file, line);
   emu::Worker* worker = fiber->worker;
-  if (++worker->n_at_barrier < worker->n_threads) {
-    emu::wait(fiber);
-    fiber->state = emu::State::RUNNING;
-    return;
+  const uint32_t n_waiting = ++worker->n_at_barrier;
+  if (n_waiting == 1) {
+    worker->barrier_place = fiber->place;
+    worker->is_barrier_torn = false;
+  } else if (!emu::same_place(worker->barrier_place, fiber->place)) {
+    worker->is_barrier_torn = true;
   }
-  worker->n_at_barrier = 0;
-  for (uint32_t i = 0; i < worker->n_threads; ++i) {
-    const emu::Fiber* other = worker->fiber(i);
-    if (!emu::same_place(other->place, worker->fiber(0)->place)) {
-      emu::report_divergence(worker->fiber(0), emu::DIVERGED_BARRIER, other);
+  uint32_t next_group = fiber->thread.simd_group;
+  if (n_waiting == worker->n_threads) {
+    worker->n_at_barrier = 0;
+    if (worker->is_barrier_torn) {
+      emu::report_torn(worker, 0, worker->n_threads, emu::DIVERGED_BARRIER);
       emu::abandon(fiber);
     }
+    ++worker->epoch;
+    ++worker->result->counters.barriers;
+    for (uint32_t i = 0; i < worker->n_simd_groups; ++i) {
+      worker->simd_epochs[i] = 0;
+      worker->release(i);
+    }
+    next_group = 0;
   }
-  ++worker->epoch;
-  ++worker->result->counters.barriers;
-  for (uint32_t i = 0; i < worker->n_simd_groups; ++i) {
-    worker->simd_epochs[i] = 0;
-    worker->release(i, i == fiber->thread.simd_group ? 1u << fiber->thread.lane : 0);
-  }
+  emu::wait(fiber, next_group);
   fiber->state = emu::State::RUNNING;
 }
 

@@ -133,5 +133,5 @@ fn grid(kernel: &GpuKernel, launch: &Launch<'_>) -> Result<(), String> {
 fn uses_simd_groups(kernel: &GpuKernel) -> bool {
     let tokens = tokenize(kernel.body).unwrap_or_default();
     let mut words = tokens.iter().map(|token| token.text(kernel.body));
-    words.any(|word| word.starts_with("simd_") || word.starts_with("simdgroup_") || word.starts_with("tile_"))
+    words.any(|word| word.starts_with("simd_") || word.starts_with("tile_") || word == "simdgroup_barrier")
 }

@@ -161,7 +161,7 @@ fn dynamic_array(array: &ThreadgroupArray, number: usize) -> String {
     format!(
         "using threadgroup_type_{number} = {element}{lengths}; \
          constexpr unsigned threadgroup_start_{number} = (threadgroup_end_{before} + 15) / 16 * 16; \
-         constexpr unsigned threadgroup_end_{number} = threadgroup_start_{number} + sizeof(threadgroup_type_{number}); \
+         [[maybe_unused]] constexpr unsigned threadgroup_end_{number} = threadgroup_start_{number} + sizeof(threadgroup_type_{number}); \
          threadgroup_type_{number}& {name} = \
          *reinterpret_cast<threadgroup_type_{number}*>(threadgroup_memory + threadgroup_start_{number}); "
     )

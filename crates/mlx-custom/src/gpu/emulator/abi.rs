@@ -142,3 +142,10 @@ impl WorkerResult {
         unsafe { Box::new(std::mem::zeroed()) }
     }
 }
+
+// The same numbers stand in abi.h.
+const _: () = {
+    assert!(size_of::<Array>() == 80 && size_of::<Finding>() == 96);
+    assert!(size_of::<Access>() == 24 && size_of::<Counters>() == 64);
+    assert!(size_of::<Launch>() == 72 && size_of::<WorkerMemory>() == 40 && size_of::<WorkerResult>() == 2744);
+};

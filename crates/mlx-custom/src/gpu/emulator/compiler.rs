@@ -29,7 +29,9 @@ const FLAGS: [&str; 10] = [
     "-w",
 ];
 /// Flags for a kernel that is watched: its accesses to memory call the runtime, and addresses lead back to lines.
-pub(super) const WATCHED: [&str; 3] = ["-O1", "-g1", "-fsanitize=thread"];
+const WATCHED: [&str; 3] = ["-O1", "-g1", "-fsanitize=thread"];
+/// What clang needs besides: it would leave out a read that is followed by a write to the same place.
+const WATCHED_BY_CLANG: [&str; 2] = ["-mllvm", "-tsan-instrument-read-before-write=1"];
 /// Flags for a kernel that isn't, and for the runtime.
 pub(super) const FAST: [&str; 1] = ["-O2"];
 
@@ -74,6 +76,15 @@ impl Compiler {
         (output.status.success() && !version.is_empty()).then(|| Self { program: program.clone(), version })
     }
 
+    /// The flags for kernels.
+    pub fn kernel_flags(&self, is_checked: bool) -> Vec<&'static str> {
+        if !is_checked {
+            return FAST.to_vec();
+        }
+        let clang: &[&str] = if self.version.contains("clang") { &WATCHED_BY_CLANG } else { &[] };
+        WATCHED.iter().chain(clang).copied().collect()
+    }
+
     /// Compiles `source`, a file in `folder`, to `object` beside it. What `what` names doesn't compile if there are errors.
     ///
     /// # Errors
@@ -98,7 +109,12 @@ impl Compiler {
     pub fn link(&self, folder: &Path, objects: &[&Path], library: &str) -> Result<(), OperationError> {
         let mut command = self.command(folder);
         command.arg("-shared").args(objects).args(["-o", library, "-lm"]);
-        self.run(command, "linking")
+        self.run(command, "linking")?;
+        if cfg!(target_os = "macos") {
+            // There the lines stay behind in the objects, unless this collects them. Without it reports name no lines.
+            let _ = Command::new("dsymutil").arg(library).current_dir(folder).output();
+        }
+        Ok(())
     }
 
     fn command(&self, folder: &Path) -> Command {

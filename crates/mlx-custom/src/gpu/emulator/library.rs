@@ -20,7 +20,7 @@ pub(super) struct Library {
     pub base: u64,
 }
 
-/// Compiles a kernel's source, unless this or an earlier program did, and loads it.
+/// Compiles a kernel's source (from [`source::kernel`]), unless this or an earlier program did, and loads it.
 ///
 /// # Errors
 /// No compiler; a source that doesn't compile; a cache folder that can't be written.
@@ -29,31 +29,28 @@ pub(super) fn load(source: &str, is_checked: bool, name: &str) -> Result<Arc<Lib
     static LOADED: Mutex<Option<HashMap<String, Loaded>>> = Mutex::new(None);
 
     let compiler = Compiler::find()?;
-    let flags: &[&str] = if is_checked { &compiler::WATCHED } else { &compiler::FAST };
-    let key = cache::key(&[&compiler.version, &compiler::fixed_flags(), &flags.join(" "), source::RUNTIME, source]);
+    // The prelude is the same for all; a digest of everything is made only where a file has to be found.
+    let key = format!("{is_checked} {}\n{source}", compiler.version);
     let loaded = {
         let mut libraries = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(libraries.get_or_insert_default().entry(key.clone()).or_default())
     };
     // Others that want the same kernel wait here. An error is forgotten: it may be the disk's, and no more be there.
-    let outcome = loaded.get_or_init(|| build(&compiler, &key, source, flags, name)).clone();
+    let outcome = loaded.get_or_init(|| build(&compiler, source, is_checked, name)).clone();
     if outcome.is_err() {
         LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().remove(&key);
     }
     outcome
 }
 
-fn build(
-    compiler: &Compiler,
-    key: &str,
-    source: &str,
-    flags: &[&str],
-    name: &str,
-) -> Result<Arc<Library>, OperationError> {
-    let path = cache::get(key, "kernel.so", |folder| {
+fn build(compiler: &Compiler, source: &str, is_checked: bool, name: &str) -> Result<Arc<Library>, OperationError> {
+    let flags = compiler.kernel_flags(is_checked);
+    let source = format!("{}{source}", source::PRELUDE);
+    let key = cache::key(&[&compiler.version, &compiler::fixed_flags(), &flags.join(" "), source::RUNTIME, &source]);
+    let path = cache::get(&key, "kernel.so", |folder| {
         let runtime = runtime(compiler)?;
-        cache::write(&folder.join("kernel.cpp"), source)?;
-        compiler.compile(folder, "kernel.cpp", "kernel.o", flags, name)?;
+        cache::write(&folder.join("kernel.cpp"), &source)?;
+        compiler.compile(folder, "kernel.cpp", "kernel.o", &flags, name)?;
         compiler.link(folder, &[Path::new("kernel.o"), &runtime], "kernel.so")
     })?;
     open(&path).map(Arc::new)

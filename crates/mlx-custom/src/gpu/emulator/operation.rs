@@ -54,36 +54,10 @@ impl CpuOperation for Emulation {
         if self.threads.contains(&0) || self.threadgroups.contains(&0) {
             return Ok(());
         }
-        let mut uses_fibers = source::waits(&self.lowered);
-        if !self.is_checked {
-            let mut arrays = Arrays::direct(inputs, outputs, self.fill);
-            let outcome = self.run_groups(&library, &mut arrays, inputs, uses_fibers, num_threads())?;
-            if outcome.needs_fibers {
-                let outcome = self.run_groups(&library, &mut arrays, inputs, true, num_threads())?;
-                return self.judge(&outcome, &arrays, &library);
-            }
-            return self.judge(&outcome, &arrays, &library);
-        }
-
-        let mut n_workers = num_threads();
-        loop {
-            let names: Vec<&str> = self.kernel.inputs.iter().chain(self.kernel.outputs).copied().collect();
-            let mut arrays = Arrays::watched(&names, inputs, outputs, self.fill)?;
-            let outcome = self.run_groups(&library, &mut arrays, inputs, uses_fibers, n_workers)?;
-            if outcome.needs_fibers && !uses_fibers {
-                uses_fibers = true;
-                continue;
-            }
-            // Which of many findings comes first depends on who was faster. One worker alone always finds the same.
-            let found = outcome.results.iter().any(|result| result.n_findings > 0);
-            if found && n_workers > 1 {
-                n_workers = 1;
-                continue;
-            }
-            self.judge(&outcome, &arrays, &library)?;
-            arrays.copy_outputs(outputs);
-            counters::record(self.count(&outcome, &arrays));
-            return Ok(());
+        if self.is_checked {
+            self.run_watched(&library, inputs, outputs)
+        } else {
+            self.run_freely(&library, inputs, outputs)
         }
     }
 }
@@ -97,6 +71,52 @@ impl Emulation {
         let outputs: Vec<Parameter<'_>> = outputs.map(|(name, tensor)| Parameter { name, tensor }).collect();
         let source = source::kernel(&self.kernel, &self.lowered, &inputs, &outputs, &self.template);
         library::load(&source, self.is_checked, &format!("the kernel {}", self.kernel.name))
+    }
+
+    fn run_freely(
+        &self,
+        library: &Library,
+        inputs: &[Tensor<'_>],
+        outputs: &mut [TensorMut<'_>],
+    ) -> Result<(), OperationError> {
+        let mut arrays = Arrays::direct(inputs, outputs, self.fill);
+        let mut outcome = self.run_groups(library, &mut arrays, inputs, source::waits(&self.lowered), num_threads())?;
+        if outcome.needs_fibers {
+            outcome = self.run_groups(library, &mut arrays, inputs, true, num_threads())?;
+        }
+        self.judge(&outcome, &arrays, library)
+    }
+
+    /// Runs the kernel on copies of the arrays; they reach the outputs if nothing was found.
+    fn run_watched(
+        &self,
+        library: &Library,
+        inputs: &[Tensor<'_>],
+        outputs: &mut [TensorMut<'_>],
+    ) -> Result<(), OperationError> {
+        let names: Vec<&str> = self.kernel.inputs.iter().chain(self.kernel.outputs).copied().collect();
+        let run = |uses_fibers: bool, n_workers: usize| {
+            let mut arrays = Arrays::watched(&names, inputs, outputs, self.fill)?;
+            let outcome = self.run_groups(library, &mut arrays, inputs, uses_fibers, n_workers)?;
+            Ok::<_, OperationError>((outcome, arrays))
+        };
+        let mut uses_fibers = source::waits(&self.lowered);
+        let (mut outcome, mut arrays) = run(uses_fibers, num_threads())?;
+        if outcome.needs_fibers {
+            uses_fibers = true;
+            (outcome, arrays) = run(uses_fibers, num_threads())?;
+        }
+        if let Err(error) = self.judge(&outcome, &arrays, library) {
+            // Which of many findings comes first depends on who was faster. One worker alone always finds the same.
+            if outcome.results.len() > 1 {
+                let (outcome, arrays) = run(uses_fibers, 1)?;
+                self.judge(&outcome, &arrays, library)?;
+            }
+            return Err(error);
+        }
+        arrays.copy_outputs(outputs);
+        counters::record(self.count(&outcome, &arrays));
+        Ok(())
     }
 
     fn run_groups(

@@ -56,12 +56,12 @@ pub(super) fn finding(
              should only one of them write?"
         ),
         kinds::READ_WRITE_RACE => format!(
-            "write of {element} by {who}, {here}, which thread {other} has read, {there}, with no barrier between them; \
-             a barrier is missing before the write"
+            "write of {element} by {who}, {here}, which thread {other} reads, {there}, with no barrier between them; \
+             is one missing, perhaps at the end of a loop?"
         ),
         kinds::WRITE_READ_RACE => format!(
-            "read of {element} by {who}, {here}, which thread {other} has written, {there}, with no barrier between them; \
-             a barrier is missing before the read"
+            "read of {element} by {who}, {here}, which thread {other} writes, {there}, with no barrier between them; \
+             is one missing, perhaps at the end of a loop?"
         ),
         kinds::GROUPS_WRITE_RACE => {
             format!(
@@ -71,7 +71,7 @@ pub(super) fn finding(
             )
         }
         kinds::GROUPS_READ_RACE => format!(
-            "read of {element} by {who}, {here}, which {} has written, {there}; threadgroups run in any order and can't wait \
+            "read of {element} by {who}, {here}, which {} writes, {there}; threadgroups run in any order and can't wait \
              for each other within a launch",
             names.thread(finding.other_threadgroup, other)
         ),

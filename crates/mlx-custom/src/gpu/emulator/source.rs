@@ -49,7 +49,7 @@ pub(super) fn waits(lowered: &Lowered) -> bool {
     WAITING_WORDS.iter().any(|word| lowered.body.contains(word) || lowered.header.contains(word))
 }
 
-/// The whole source of a kernel. Its function takes the arrays' first elements, then per input shape, strides and number of axes.
+/// A kernel's source, to stand behind the [`PRELUDE`]. Its function takes the arrays' first elements, then per input shape, strides and number of axes.
 pub(super) fn kernel(
     kernel: &GpuKernel,
     lowered: &Lowered,
@@ -58,7 +58,7 @@ pub(super) fn kernel(
     template: &[(&'static str, TemplateValue)],
 ) -> String {
     let name = kernel.name;
-    let mut source = String::from(PRELUDE);
+    let mut source = String::new();
     // Writing into a String can't fail.
     let _ = writeln!(source, "#line 1 \"header of kernels/{name}.metal\"\n{}", lowered.header);
     source.push_str("#line 1 \"emulator/entry\"\n");
