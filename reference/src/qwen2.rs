@@ -8,8 +8,8 @@ use crate::fused::FusedBlock;
 use crate::quantized::QuantizedEmbedding;
 use crate::qwen2_quantized;
 use crate::{
-    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
-    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
+    AttentionMask, Device, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
+    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, SliceKvCache, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -101,6 +101,14 @@ pub enum TokenEmbedding {
 }
 
 impl TokenEmbedding {
+    /// The same embedding, computing on `device`. A dense one computes wherever MLX does.
+    pub fn on(self, device: Device) -> Self {
+        match self {
+            Self::Dense(embedding) => Self::Dense(embedding),
+            Self::Quantized(embedding) => Self::Quantized(embedding.on(device)),
+        }
+    }
+
     /// As [`Embedding::forward`].
     ///
     /// # Errors
@@ -155,6 +163,8 @@ pub struct Qwen2Model {
     pub(crate) rope: RotaryEmbedding,
     /// Which of the later days' parts are used.
     pub(crate) stage: Stage,
+    /// Where the course's own operations run.
+    pub(crate) device: Device,
 }
 
 impl Qwen2Model {
@@ -189,7 +199,15 @@ impl Qwen2Model {
             config.rope_theta,
             false,
         )?;
-        Ok(Self { embed_tokens, layers, norm: norm("model.norm")?, lm_head, rope, stage: Stage::Dense })
+        Ok(Self {
+            embed_tokens,
+            layers,
+            norm: norm("model.norm")?,
+            lm_head,
+            rope,
+            stage: Stage::Dense,
+            device: Device::Cpu,
+        })
         // [end]
     }
 
@@ -198,9 +216,18 @@ impl Qwen2Model {
     /// # Errors
     /// As [`Qwen2Model::load`].
     pub fn load_stage(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
+        Self::load_on(Device::Cpu, checkpoint, dtype, stage)
+    }
+
+    /// As [`Qwen2Model::load_stage`], for `device`. What a stage adds that exists for the other device only is left out:
+    /// layers are not fused on the GPU, and attention is the plain one.
+    ///
+    /// # Errors
+    /// As [`Qwen2Model::load`].
+    pub fn load_on(device: Device, checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
         match stage {
-            Stage::Dense | Stage::Cached => Ok(Self { stage, ..Self::load(checkpoint, dtype)? }),
-            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(checkpoint, dtype, stage),
+            Stage::Dense | Stage::Cached => Ok(Self { stage, device, ..Self::load(checkpoint, dtype)? }),
+            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(device, checkpoint, dtype, stage),
         }
     }
 
@@ -343,6 +370,9 @@ impl LanguageModel for Qwen2Model {
     fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {
         if self.stage < Stage::Cached {
             return None;
+        }
+        if self.device == Device::Gpu {
+            return Some(self.layers.iter().map(|_| Box::new(SliceKvCache::new()) as Box<dyn KvCache>).collect());
         }
         // [task 2.1.4] Qwen2Model::new_cache
         // One for each layer: layers see different keys.

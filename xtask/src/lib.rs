@@ -42,6 +42,7 @@ pub mod help;
 pub mod hint;
 pub mod json;
 pub mod keys;
+pub mod language;
 pub mod libtest;
 pub mod links;
 pub mod mutant_trials;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chapters::Course;
 use crate::error::{Error, Result};
+use crate::language::{Language, words};
 use crate::regions::{self, Kind, Region};
 use crate::stubs;
 use crate::workspace::{Workspace, files_below, read_text};
@@ -47,8 +48,7 @@ pub fn read_sources(workspace: &Workspace, crate_folder: &Path) -> Result<Files>
     let mut files = Files::new();
     for path in files_below(&crate_folder.join("src"))? {
         let relative = path.strip_prefix(crate_folder).unwrap_or(&path).to_owned();
-        let is_source = relative.extension().is_some_and(|e| e == "rs" || e == "metal");
-        if is_source {
+        if Language::of(&relative).is_some() {
             let text = read_text(&path).map_err(|e| Error::new(format!("{}: {e}", workspace.display(&path))))?;
             files.insert(relative, text);
         }
@@ -72,7 +72,12 @@ pub fn of_tasks(course: &Course, reference: &Files, learner: &Files, ids: &[&str
 /// Helper regions of other tasks that the reference's code in `pairs` calls, and that the learner
 /// has left empty without defining such helpers elsewhere. Solving a task alone needs them.
 pub fn borrowed_helpers(course: &Course, reference: &Files, learner: &Files, pairs: &[Pair]) -> Result<Vec<Pair>> {
-    let mut called: Vec<String> = pairs.iter().flat_map(|pair| words(&pair.reference)).collect();
+    // A word of a kernel names no Rust function, and the other way round.
+    let words_of = |pair: &Pair| {
+        let language = Language::of(&pair.file);
+        words(&pair.reference).into_iter().map(move |word| (language, word))
+    };
+    let mut called: Vec<(Option<Language>, String)> = pairs.iter().flat_map(words_of).collect();
     let mut candidates: Vec<(PathBuf, Region)> = marked(reference)?
         .into_iter()
         .filter(|(_, region)| region.kind == Kind::Helpers)
@@ -82,18 +87,20 @@ pub fn borrowed_helpers(course: &Course, reference: &Files, learner: &Files, pai
     // A borrowed helper may call another one: repeat until nothing new is called.
     loop {
         let position = candidates.iter().position(|(file, region)| {
-            let names = reference.get(file).map(|text| defined(text, region)).unwrap_or_default();
-            names.iter().any(|name| called.contains(name))
+            let language = Language::of(file);
+            defined(reference, file, region).into_iter().any(|name| called.contains(&(language, name)))
         });
         let Some(position) = position else { return Ok(borrowed) };
         let (file, region) = candidates.remove(position);
-        let names = reference.get(&file).map(|text| defined(text, &region)).unwrap_or_default();
+        let names = defined(reference, &file, &region);
+        let language = Language::of(&file);
         let pair = pair(course, reference, learner, &file, region)?;
-        called.extend(words(&pair.reference));
+        called.extend(words_of(&pair));
         let is_empty = pair.learner.iter().all(|line| line.trim().is_empty());
-        let has_own = learner.get(&file).is_some_and(|text| {
-            names.iter().any(|name| text.contains(&format!("fn {name}(")) || text.contains(&format!("fn {name}<")))
-        });
+        let has_own = learner
+            .get(&file)
+            .zip(language)
+            .is_some_and(|(text, language)| names.iter().any(|name| language.defines_function(text, name)));
         if is_empty && !has_own {
             borrowed.push(pair);
         }
@@ -146,11 +153,12 @@ fn pair(course: &Course, reference: &Files, learner: &Files, file: &Path, region
     };
     let lines: Vec<&str> = reference.get(file).map(|text| text.lines().collect()).unwrap_or_default();
     let context = region.start.checked_sub(1).and_then(|before| lines.get(before)).copied();
+    let language = Language::of(file).unwrap_or(Language::Rust);
     let place = regions::locate(text, &region, context).map_err(|e| Error::new(format!("{shown}: {e}")))?;
     let owned = |lines: Vec<&str>| lines.into_iter().map(str::to_owned).collect();
     Ok(Pair {
         reference: owned(region.body(&lines)),
-        stub: stubs::placeholder(&region, &lines, course)?,
+        stub: stubs::placeholder(&region, &lines, language, course)?,
         learner: owned(place.body(&text.lines().collect::<Vec<_>>())),
         file: file.to_owned(),
         region,
@@ -158,22 +166,10 @@ fn pair(course: &Course, reference: &Files, learner: &Files, file: &Path, region
     })
 }
 
-/// Names of the functions, types and constants that a region defines.
-fn defined(text: &str, region: &Region) -> Vec<String> {
-    const KEYWORDS: [&str; 7] = ["fn", "struct", "enum", "const", "static", "trait", "type"];
-    let lines: Vec<&str> = text.lines().collect();
-    let body: Vec<String> = region.body(&lines).into_iter().map(str::to_owned).collect();
-    let words = words(&body);
-    words.windows(2).filter(|pair| KEYWORDS.contains(&pair[0].as_str())).map(|pair| pair[1].clone()).collect()
-}
-
-/// The words of code, without those in line comments.
-fn words(lines: &[String]) -> Vec<String> {
-    let code = lines.iter().map(|line| line.split("//").next().unwrap_or_default());
-    code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'))
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
+/// Names of the functions, types and constants that a region of the reference defines.
+fn defined(reference: &Files, file: &Path, region: &Region) -> Vec<String> {
+    let lines: Vec<&str> = reference.get(file).map(|text| text.lines().collect()).unwrap_or_default();
+    Language::of(file).map(|language| language.defined_names(&region.body(&lines))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -223,7 +219,7 @@ fn base() -> u32 {
     }
 
     fn stub() -> String {
-        stubs::stub(REFERENCE, &course()).unwrap()
+        stubs::stub(REFERENCE, Language::Rust, &course()).unwrap()
     }
 
     fn text_of(files: &Files) -> &str {
@@ -269,6 +265,31 @@ fn base() -> u32 {
         let pairs = of_tasks(&course(), &reference, &learner, &["1.1.2"]).unwrap();
         let borrowed = borrowed_helpers(&course(), &reference, &learner, &pairs).unwrap();
         assert!(borrowed.iter().all(|pair| pair.region.name != "one"));
+    }
+
+    #[test]
+    fn kernels_are_solved_and_reset_like_rust_and_borrow_from_kernels_only() {
+        let metal = "// [task 1.1.1 helpers] one\ninline float tool(float x) { return x; }\n// [end]\n\n\
+            // [task 1.1.2] two\nout[0] = tool(x[0]);\n// [end]\n";
+        let course = course();
+        let both = |rust: &str, metal: &str| {
+            let metal = (PathBuf::from("src/kernels/a.metal"), metal.to_owned());
+            Files::from([(PathBuf::from("src/a.rs"), rust.to_owned()), metal])
+        };
+        let rust = "// [task 1.1.3 helpers] tool\nfn tool() {}\n// [end]\n";
+        let stub = stubs::stub(metal, Language::Metal, &course).unwrap();
+        assert!(stub.contains("\ntodo!(\"week 1 day 1 task 2: two - see book/src/d.md\");\n// [end]\n"), "{stub}");
+        let reference = both(rust, metal);
+        let learner = both(&stubs::stub(rust, Language::Rust, &course).unwrap(), &stub);
+        let pairs = of_tasks(&course, &reference, &learner, &["1.1.2"]).unwrap();
+        let borrowed = borrowed_helpers(&course, &reference, &learner, &pairs).unwrap();
+        let names: Vec<&str> = borrowed.iter().map(|pair| pair.region.name.as_str()).collect();
+        assert_eq!(names, ["one"]);
+        let solved = fill(&learner, &[pairs, borrowed].concat(), Fill::Reference);
+        let text = solved.get(Path::new("src/kernels/a.metal")).unwrap();
+        assert_eq!(text, metal);
+        let pairs = of_tasks(&course, &reference, &both(rust, text), &["1.1.1", "1.1.2"]).unwrap();
+        assert_eq!(fill(&both(rust, text), &pairs, Fill::Stub)[Path::new("src/kernels/a.metal")], stub);
     }
 
     #[test]

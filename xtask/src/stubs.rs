@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chapters::Course;
 use crate::error::{Error, Result};
+use crate::language::Language;
 use crate::regions::{self, Kind, Region};
 use crate::workspace::{Workspace, files_below, read_text};
 
@@ -50,7 +51,11 @@ pub fn generate(workspace: &Workspace, course: &Course) -> Result<Vec<StubFile>>
     for path in files_below(&reference.join("src"))? {
         let named = |e: Error| Error::new(format!("{}: {e}", workspace.display(&path)));
         let relative = path.strip_prefix(&reference).unwrap_or(&path).to_owned();
-        let mut text = stub(&read_text(&path)?, course).map_err(named)?;
+        let language = Language::of(&path).ok_or_else(|| {
+            Error::new(format!("{} is neither Rust nor Metal", workspace.display(&path)))
+                .remedy("move it out of the sources: only .rs and .metal files make the learner's crate")
+        })?;
+        let mut text = stub(&read_text(&path)?, language, course).map_err(named)?;
         if relative == Path::new("src/lib.rs") {
             text = with_header(&text);
         }
@@ -60,7 +65,7 @@ pub fn generate(workspace: &Workspace, course: &Course) -> Result<Vec<StubFile>>
 }
 
 /// One file's stub.
-pub fn stub(source: &str, course: &Course) -> Result<String> {
+pub fn stub(source: &str, language: Language, course: &Course) -> Result<String> {
     let regions = regions::parse(source)?;
     let lines: Vec<&str> = source.lines().collect();
     let mut output: Vec<String> = Vec::new();
@@ -73,7 +78,7 @@ pub fn stub(source: &str, course: &Course) -> Result<String> {
             continue;
         }
         output.push(lines[region.start].to_owned());
-        output.extend(placeholder(region, &lines, course)?);
+        output.extend(placeholder(region, &lines, language, course)?);
         output.push(lines[region.end].to_owned());
     }
     output.extend(lines[next..].iter().map(|line| (*line).to_owned()));
@@ -93,7 +98,10 @@ fn drop_blank_tail(output: &mut Vec<String>, blank_follows: bool) {
 }
 
 /// What the stub has between the region's markers.
-pub fn placeholder(region: &Region, lines: &[&str], course: &Course) -> Result<Vec<String>> {
+///
+/// In Metal it is the same `todo!`, which no compiler ever sees: whoever launches a kernel looks for it first and
+/// returns its text as an error.
+pub fn placeholder(region: &Region, lines: &[&str], language: Language, course: &Course) -> Result<Vec<String>> {
     let Some((chapter, task)) = course.task(&region.task) else {
         return Err(Error::new(format!(
             "line {}: `{}` names a task that tests/chapters.toml does not have",
@@ -109,14 +117,17 @@ pub fn placeholder(region: &Region, lines: &[&str], course: &Course) -> Result<V
         return Err(Error::new(format!("`{}` is not a task id such as 1.1.2", task.id)));
     };
     let message = format!("week {week} day {day} task {number}: {} - see book/src/{}", region.name, chapter.book);
+    let marker = lines[region.start];
+    let indent = &marker[..marker.len() - marker.trim_start().len()];
+    if language == Language::Metal {
+        return Ok(vec![format!("{indent}todo!(\"{message}\");")]);
+    }
     // As the last expression it takes the type that is asked for; before other code it is a statement.
     let is_last = lines[region.end + 1..]
         .iter()
         .find(|line| !line.trim().is_empty())
         .is_none_or(|line| line.trim_start().starts_with(['}', ')']));
     let semicolon = if is_last { "" } else { ";" };
-    let marker = lines[region.start];
-    let indent = &marker[..marker.len() - marker.trim_start().len()];
     let one_line = format!("{indent}todo!(\"{message}\"){semicolon}");
     if one_line.chars().count() <= MAX_WIDTH {
         return Ok(vec![one_line]);
@@ -172,7 +183,7 @@ mod tests {
             // [task 1.1.1 helpers] helper\nfn helper() -> u32 {\n    1\n}\n// [end]\n\n\
             // [reference only] tests\n#[cfg(test)]\nmod tests {}\n// [end]\n";
         assert_eq!(
-            stub(source, &course()).unwrap(),
+            stub(source, Language::Rust, &course()).unwrap(),
             "/// Doc.\nfn one() -> u32 {\n    // [task 1.1.1] one\n    \
              todo!(\"week 1 day 1 task 1: one - see book/src/week1/day1.md\")\n    // [end]\n}\n\n\
              // [task 1.1.1 helpers] helper\n// [end]\n"
@@ -182,20 +193,33 @@ mod tests {
     #[test]
     fn code_after_a_region_makes_the_todo_a_statement() {
         let source = "fn one() {\n    // [task 1.1.1] one\n    a();\n    // [end]\n    given();\n}\n";
-        assert!(stub(source, &course()).unwrap().contains("day1.md\");\n    // [end]\n    given();"));
+        assert!(stub(source, Language::Rust, &course()).unwrap().contains("day1.md\");\n    // [end]\n    given();"));
     }
 
     #[test]
     fn a_long_todo_is_broken_as_rustfmt_does() {
         let name = "a name that is really long enough to pass the hundred and twentieth column of the line";
         let source = format!("fn f() {{\n    // [task 1.1.1] {name}\n    // [end]\n}}\n");
-        let text = stub(&source, &course()).unwrap();
+        let text = stub(&source, Language::Rust, &course()).unwrap();
         assert!(text.contains("    todo!(\n        \"week 1 day 1 task 1: a name"), "{text}");
     }
 
     #[test]
+    fn a_kernels_todo_is_one_statement_on_one_line() {
+        let name = "a name that is really long enough to pass the hundred and twentieth column of the line";
+        let source = format!("inline float f() {{\n    // [task 1.1.1] {name}\n    return 1;\n    // [end]\n}}\n");
+        assert_eq!(
+            stub(&source, Language::Metal, &course()).unwrap(),
+            format!(
+                "inline float f() {{\n    // [task 1.1.1] {name}\n    \
+                 todo!(\"week 1 day 1 task 1: {name} - see book/src/week1/day1.md\");\n    // [end]\n}}\n"
+            )
+        );
+    }
+
+    #[test]
     fn a_region_of_an_unknown_task_is_refused() {
-        let error = stub("// [task 1.9.1] x\n// [end]\n", &course()).unwrap_err().to_string();
+        let error = stub("// [task 1.9.1] x\n// [end]\n", Language::Rust, &course()).unwrap_err().to_string();
         assert!(error.contains("line 1: `// [task 1.9.1] x` names a task"), "{error}");
     }
 

@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use checkpoint::{Checkpoint, Tokenizer};
 use indicatif::ProgressBar;
+use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, Device, DeviceType, Dtype};
 
 use crate::arguments::{DeviceArgument, DtypeArgument, Input, ModelArguments};
-use crate::engine::{Qwen2Model, Stage};
+use crate::engine::{self, Qwen2Model, Stage};
 
 /// Everything that a command needs.
 pub struct Loaded {
@@ -24,19 +25,23 @@ pub struct Loaded {
 pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     let device = choose_device(arguments.device)?;
     let dtype = match (arguments.dtype, device) {
-        (Some(DtypeArgument::F32), _) | (None, DeviceType::Cpu) => Dtype::Float32,
+        (Some(DtypeArgument::F32), _) | (None, engine::Device::Cpu) => Dtype::Float32,
         (Some(DtypeArgument::F16), _) => Dtype::Float16,
-        (Some(DtypeArgument::Bf16), _) | (None, DeviceType::Gpu) => Dtype::Bfloat16,
+        (Some(DtypeArgument::Bf16), _) | (None, engine::Device::Gpu) => Dtype::Bfloat16,
     };
     let path = checkpoint::registry::resolve(&arguments.model)?;
     let spinner = spinner(format!("loading {}", arguments.model));
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
-    let model = Qwen2Model::load_stage(&checkpoint, dtype, arguments.stage)?;
+    let model = Qwen2Model::load_on(device, &checkpoint, dtype, arguments.stage)?;
     spinner.finish_and_clear();
     let summary = checkpoint.summary()?;
+    let place = match device {
+        engine::Device::Cpu => "CPU".to_owned(),
+        engine::Device::Gpu => format!("GPU ({})", GpuBackend::current()?.word()),
+    };
     eprintln!(
-        "{}: {summary}; running in {dtype:?} on the {device:?}, stage {}, loaded in {:.1} s",
+        "{}: {summary}; running in {dtype:?} on the {place}, stage {}, loaded in {:.1} s",
         arguments.model,
         arguments.stage,
         start.elapsed().as_secs_f64()
@@ -93,16 +98,32 @@ impl Loaded {
     }
 }
 
-fn choose_device(wanted: Option<DeviceArgument>) -> Result<DeviceType> {
+/// Where the model computes. MLX's own operations follow.
+fn choose_device(wanted: Option<DeviceArgument>) -> Result<engine::Device> {
     if let Some(DeviceArgument::Cpu) = wanted {
         Device::set_default(&Device::cpu());
+        return Ok(engine::Device::Cpu);
     }
     // MLX starts on its GPU when it was built with one.
-    let device = Device::try_default()?.get_type().context("asking MLX for its device")?;
-    if let (Some(DeviceArgument::Gpu), DeviceType::Cpu) = (wanted, device) {
-        bail!("this MLX has no GPU; on Linux with an NVIDIA GPU run `cargo xtask setup --backend cuda`");
+    let has_gpu = matches!(Device::try_default()?.get_type().context("asking MLX for its device")?, DeviceType::Gpu);
+    let is_emulator = GpuBackend::current()? == GpuBackend::Emulator;
+    match wanted {
+        None if has_gpu && !is_emulator => Ok(engine::Device::Gpu),
+        None => {
+            Device::set_default(&Device::cpu());
+            Ok(engine::Device::Cpu)
+        }
+        // Asked for by name: not what somebody gets who only forgot to set up their GPU.
+        Some(_) if std::env::var_os("TINY_LLM_GPU").is_some() && is_emulator => {
+            Device::set_default(&Device::cpu());
+            Ok(engine::Device::Gpu)
+        }
+        Some(_) if has_gpu => Ok(engine::Device::Gpu),
+        Some(_) => bail!(
+            "this MLX has no GPU; on Linux with an NVIDIA GPU run `cargo xtask setup --backend cuda`, and without one \
+             set TINY_LLM_GPU=emulator to run the kernels on the CPU, slowly"
+        ),
     }
-    Ok(device)
 }
 
 /// A spinner on a terminal, nothing in a log.

@@ -77,6 +77,7 @@ mod element;
 mod error;
 mod freed_memory;
 mod gather;
+pub mod gpu;
 mod huge_pages;
 mod operation;
 mod profile;

@@ -96,6 +96,11 @@ impl<'a> Tensor<'a> {
         Ok(unsafe { Strided::from_raw(self.data.cast::<T>(), self.shape(), self.strides) })
     }
 
+    /// The first element, for code that minds shape, strides and dtype itself; it must not be moved away.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.data
+    }
+
     fn check<T: Element>(&self) -> Result<(), OperationError> {
         if self.is_moved {
             return Err(

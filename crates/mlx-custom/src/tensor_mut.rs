@@ -61,6 +61,16 @@ impl<'a> TensorMut<'a> {
         Ok(unsafe { std::slice::from_raw_parts_mut(self.data.cast::<T>(), self.layout.n_elements) })
     }
 
+    /// The first element, for code that minds length and dtype itself.
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.data
+    }
+
+    /// The size of all elements together.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.layout.n_elements * self.layout.element_size
+    }
+
     /// Sets all bits: NaN in the float types.
     pub(crate) fn poison(&mut self) {
         // SAFETY: `from_raw`'s caller vouches for the memory.

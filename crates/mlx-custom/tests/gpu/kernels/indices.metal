@@ -1,0 +1,20 @@
+// One row of 16 numbers per thread: all the names that say where a thread is.
+uint3 at = thread_position_in_grid;
+uint row = at.x + threads_per_grid.x * (at.y + threads_per_grid.y * at.z);
+device uint* to = out + row * 16;
+to[0] = at.x;
+to[1] = at.y;
+to[2] = at.z;
+to[3] = threads_per_grid.x * 10000 + threads_per_grid.y * 100 + threads_per_grid.z;
+to[4] = threadgroup_position_in_grid.x;
+to[5] = threadgroup_position_in_grid.y;
+to[6] = threadgroup_position_in_grid.z;
+to[7] = threadgroups_per_grid.x * 10000 + threadgroups_per_grid.y * 100 + threadgroups_per_grid.z;
+to[8] = thread_position_in_threadgroup.x;
+to[9] = thread_position_in_threadgroup.y;
+to[10] = thread_position_in_threadgroup.z;
+to[11] = threads_per_threadgroup.x * 10000 + threads_per_threadgroup.y * 100 + threads_per_threadgroup.z;
+to[12] = thread_index_in_threadgroup;
+to[13] = thread_index_in_simdgroup + 100 * threads_per_simdgroup;
+to[14] = simdgroup_index_in_threadgroup;
+to[15] = simdgroups_per_threadgroup;

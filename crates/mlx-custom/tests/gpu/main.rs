@@ -1,0 +1,14 @@
+//! The same small kernels on every backend that this machine has, against plain Rust.
+//!
+//! On a machine without a GPU that is the emulator; `TINY_LLM_CUDA_SOURCES=FOLDER cargo test -p mlx-custom --test gpu` also leaves
+//! the CUDA source of each launch, for `tools/compile_cuda.py`.
+
+mod elementwise;
+mod errors;
+mod indices;
+mod layouts;
+mod memory;
+mod numbers;
+mod simd_groups;
+mod support;
+mod tiles;

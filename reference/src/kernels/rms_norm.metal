@@ -1,0 +1,47 @@
+// RMSNorm, a threadgroup for each row; with HAS_RESIDUAL of the sum of two arrays, which is written down as well.
+//
+// - x and residual `[rows, E]` (residual: x again unless HAS_RESIDUAL), weight `[E]`
+// - normalized `[rows, E]`; sum `[rows, E]`, of one element unless HAS_RESIDUAL
+// - template: T, the type of x, residual and outputs; HAS_RESIDUAL; SIMD_GROUPS; EPS_BITS, eps as the bits of a float
+// - threadgroups: x the row
+constexpr int THREADS = SIMD_GROUPS * 32;
+const float eps = as_type<float>(EPS_BITS);
+const int size = weight_shape[0];
+const long row = threadgroup_position_in_grid.x;
+const int thread_index = thread_index_in_threadgroup;
+const int simd_group = simdgroup_index_in_threadgroup;
+const int lane = thread_index_in_simdgroup;
+
+threadgroup float squares_of_group[SIMD_GROUPS];
+if (!HAS_RESIDUAL && row == 0 && thread_index == 0) {
+    sum[0] = T(0.0f); // nobody reads it, but outputs are written
+}
+
+// [task 2.5.5] rms_norm
+float squares = 0.0f;
+for (int i = thread_index; i < size; i += THREADS) {
+    float number = float(x[row * size + i]);
+    if (HAS_RESIDUAL) {
+        // Rounded as it is stored: the residual stream is what the next layer reads.
+        const T total = T(number + float(residual[row * size + i]));
+        sum[row * size + i] = total;
+        number = float(total);
+    }
+    squares += number * number;
+}
+squares = simd_sum(squares);
+if (lane == 0) {
+    squares_of_group[simd_group] = squares;
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+float all_squares = 0.0f;
+for (int g = 0; g < SIMD_GROUPS; ++g) {
+    all_squares += squares_of_group[g];
+}
+const float inverse_rms = precise::rsqrt(all_squares / float(size) + eps);
+for (int i = thread_index; i < size; i += THREADS) {
+    // Each thread reads back what it has written itself.
+    const float number = HAS_RESIDUAL ? float(sum[row * size + i]) : float(x[row * size + i]);
+    normalized[row * size + i] = T(number * inverse_rms * float(weight[i]));
+}
+// [end]

@@ -1,0 +1,152 @@
+//! What a model on a GPU needs beside attention: the cache's append and the small fused kernels.
+
+use grader::{Case, Fixture, Rng, Tolerance, check_close};
+use mlx_custom::gpu::GpuBackend;
+use mlx_rs::{Array, Dtype};
+use tiny_llm::fused::gpu::{GpuBlock, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
+use tiny_llm::{
+    AttentionMask, FullKvCache, KvCache, Linear, Offset, Qwen2Attention, Result, RmsNorm, RotaryEmbedding, SwiGluMlp,
+    TransformerBlock, silu,
+};
+
+use crate::tiled::must;
+
+/// Appends chunks of these lengths to a cache for the GPU, and compares what it fetches with one for the CPU.
+pub fn check_cache(step: usize, chunks: &[i32], dtype: Dtype) {
+    let mut rng = Rng::new(step as u64);
+    let (mut on_gpu, mut on_cpu) = (must(FullKvCache::with_step(step)).on_gpu(), must(FullKvCache::with_step(step)));
+    for &len in chunks {
+        let [keys, values] = [(); 2].map(|()| must(rng.array(&[2, 3, len, 8], dtype)));
+        let (got_keys, got_values) = must(on_gpu.update_and_fetch(&keys, &values));
+        let (want_keys, want_values) = must(on_cpu.update_and_fetch(&keys, &values));
+        let name = format!("after {len} more tokens of {chunks:?} in steps of {step}, {dtype:?}");
+        check_close(&format!("keys {name}"), Ok::<_, String>(got_keys), &want_keys, Tolerance::EXACT);
+        check_close(&format!("values {name}"), Ok::<_, String>(got_values), &want_values, Tolerance::EXACT);
+        assert_eq!(on_gpu.offset(), on_cpu.offset());
+        assert_eq!(on_gpu.capacity(), on_cpu.capacity());
+    }
+}
+
+/// Where the numbers of an array lie.
+pub fn address(array: &Array) -> usize {
+    must(array.eval());
+    array.as_slice::<f32>().as_ptr() as usize
+}
+
+/// A case's norm, on every backend.
+pub fn check_norm(name: &str) {
+    let fixture = Fixture::load(crate::DAY);
+    let case = fixture.case(&format!("norm/{name}"));
+    let norm = RmsNorm::new(case.array("weight"), case.f32("eps"));
+    for backend in GpuBackend::available() {
+        if name.starts_with("residual") {
+            let both = add_rms_norm_gpu(&case.array("x"), &case.array("residual"), &norm, backend);
+            let (sum, normalized) = match both {
+                Ok((sum, normalized)) => (Ok(sum), Ok(normalized)),
+                Err(error) => (Err(error.to_string()), Err(error.to_string())),
+            };
+            case.check(normalized);
+            case.check_named("sum", sum);
+        } else {
+            case.check(rms_norm_gpu(&case.array("x"), &norm, backend));
+        }
+    }
+}
+
+/// A table of a case's cosines and sines, as [`RotaryEmbedding`] makes it.
+fn rope_of(case: &Case) -> Result<RotaryEmbedding> {
+    let cosines = case.array("cos");
+    RotaryEmbedding::new(2 * cosines.dim(1), cosines.dim(0), 10000.0, false)
+}
+
+/// A case's rotations, on every backend.
+pub fn check_rope(name: &str) {
+    let fixture = Fixture::load(crate::DAY);
+    let case = fixture.case(&format!("rope/{name}"));
+    let offsets = case.i32s("offsets");
+    let offset = if offsets.len() == 1 { Offset::Same(offsets[0]) } else { Offset::PerRow(&offsets) };
+    let projected = ["query", "key", "value"].map(|name| case.array(name));
+    let biases =
+        (!name.starts_with("no_bias")).then(|| ["query_bias", "key_bias", "value_bias"].map(|name| case.array(name)));
+    let rope = must(rope_of(case));
+    let head_dim = rope.cos().dim(1) as usize * 2;
+    for backend in GpuBackend::available() {
+        let biases = biases.as_ref().map(|biases| biases.each_ref());
+        let moved = rope_qk_gpu(projected.each_ref(), biases, head_dim, &rope, offset, backend);
+        let [query, key, value] = must(moved);
+        case.check(Ok::<_, String>(query));
+        case.check_named("key", Ok::<_, String>(key));
+        case.check_named("value", Ok::<_, String>(value));
+    }
+}
+
+pub fn check_swiglu(name: &str) {
+    let fixture = Fixture::load(crate::DAY);
+    let case = fixture.case(&format!("swiglu/{name}"));
+    for backend in GpuBackend::available() {
+        case.check(swiglu_gpu(&case.array("gate"), &case.array("up"), backend));
+    }
+}
+
+/// Against the plain layers, at sizes around those of threads and wide loads.
+pub fn check_against_plain_layers(features: i32, dtype: Dtype) {
+    let mut rng = Rng::new(features as u64);
+    let mut array = |shape: &[i32]| must(rng.array(shape, dtype));
+    let (x, residual, weight) = (array(&[2, features]), array(&[2, features]), array(&[features]));
+    let norm = RmsNorm::new(weight, 1e-6);
+    let sum = must(x.add(&residual));
+    let (normalized, product) = (must(norm.forward(&sum)), must(must(silu(&x)).multiply(&residual)));
+    // Two roundings in place of one: a last place, and half of another.
+    let ulp = if dtype == Dtype::Float32 { 1e-6 } else { 0.008 };
+    let tolerance = Tolerance { atol: ulp, rtol: 2.0 * ulp };
+    for backend in GpuBackend::available() {
+        let (got_sum, got) = must(add_rms_norm_gpu(&x, &residual, &norm, backend));
+        check_close(&format!("sum of {features}"), Ok::<_, String>(got_sum), &sum, Tolerance::EXACT);
+        check_close(&format!("norm of {features}, {dtype:?}"), Ok::<_, String>(got), &normalized, tolerance);
+        let got = swiglu_gpu(&x, &residual, backend);
+        check_close(&format!("swiglu of {features}, {dtype:?}"), got, &product, tolerance);
+    }
+}
+
+/// A layer of kernels for the GPU against the plain layers on the same random weights, given these chunks of tokens.
+pub fn check_block(chunks: &[i32], with_biases: bool) {
+    const HEADS: [i32; 2] = [4, 2];
+    const HEAD_DIM: i32 = 16;
+    const FEATURES: i32 = 48;
+    let mut rng = Rng::new(11);
+    let mut array = |shape: &[i32]| must(must(rng.array(shape, Dtype::Float32)).multiply(Array::from_f32(0.3)));
+    let [q_size, kv_size] = HEADS.map(|heads| heads * HEAD_DIM);
+    let sizes = [q_size, kv_size, kv_size];
+    let weights = sizes.map(|size| array(&[size, FEATURES]));
+    let biases = with_biases.then(|| sizes.map(|size| array(&[size])));
+    let norms = [(); 2].map(|()| RmsNorm::new(array(&[FEATURES]), 1e-6));
+    let o_proj = Linear::new(array(&[FEATURES, q_size]), None);
+    let [gate, up] = [(); 2].map(|()| Linear::new(array(&[40, FEATURES]), None));
+    let down = Linear::new(array(&[FEATURES, 40]), None);
+
+    let biased = |i: usize| Linear::new(weights[i].clone(), biases.as_ref().map(|biases| biases[i].clone()));
+    let attention = Qwen2Attention::new(HEADS[0], HEADS[1], HEAD_DIM, biased(0), biased(1), biased(2), o_proj.clone());
+    let mlp = SwiGluMlp::new(gate.clone(), up.clone(), down.clone());
+    let plain = TransformerBlock::new(must(attention), mlp, norms[0].clone(), norms[1].clone());
+    let on_gpu = GpuBlock {
+        input_layernorm: norms[0].clone(),
+        qkv: weights.clone().map(|weight| Linear::new(weight, None).into()),
+        biases,
+        o_proj: o_proj.into(),
+        post_attention_layernorm: norms[1].clone(),
+        gate_proj: gate.into(),
+        up_proj: up.into(),
+        down_proj: down.into(),
+        head_dim: HEAD_DIM as usize,
+    };
+    let rope = must(RotaryEmbedding::new(HEAD_DIM, 64, 10000.0, false));
+    let (mut cache, mut gpu_cache) = (FullKvCache::new(), FullKvCache::new().on_gpu());
+    for &len in chunks {
+        let x = array(&[2, len, FEATURES]);
+        let mask = if len > 1 { AttentionMask::Causal } else { AttentionMask::None };
+        let expected = must(plain.forward(&x, &rope, &mask, Some(&mut cache)));
+        let got = on_gpu.forward(&x, &rope, &mask, Some(&mut gpu_cache));
+        let tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
+        check_close(&format!("{len} more tokens of {chunks:?}"), got, &expected, tolerance);
+    }
+}

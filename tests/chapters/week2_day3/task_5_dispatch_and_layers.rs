@@ -1,0 +1,176 @@
+//! Task 5: which kernel, by shape; layers, look-ups and the model on the GPU.
+
+use grader::{Fixture, Rng, expect_error};
+use mlx_custom::gpu::GpuBackend;
+use mlx_rs::{Array, Dtype};
+use rstest::rstest;
+use tiny_llm::quantized::gpu::{GpuMatmul, quantized_embedding_gpu, quantized_matmul_gpu, quantized_matmul_gpu_on};
+use tiny_llm::quantized::{QuantizedEmbedding, QuantizedLinear};
+use tiny_llm::{Device, Qwen2Model, Stage};
+
+use crate::cached_model::{answer, forward_in_chunks, new_cache};
+use crate::quantized_matrices::{Format, Matrix, f32s};
+use crate::quantized_models::MODELS;
+use crate::refusals::expect_invalid_argument;
+use crate::{DAY, must, tiny_models};
+
+const FORMAT: Format = Format { group_size: 32, bits: 4 };
+
+/// One token is a matter of reading, many are a matter of multiplying.
+#[rstest]
+fn choice(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype) {
+    assert_eq!(GpuMatmul::choose(1, dtype), GpuMatmul::Matvec, "one token, {dtype:?}");
+    for tokens in [64, 100, 128] {
+        assert_eq!(GpuMatmul::choose(tokens, dtype), GpuMatmul::Tiled, "{tokens} tokens, {dtype:?}");
+    }
+    assert_eq!(GpuMatmul::choose(4096, dtype), GpuMatmul::Dequantized, "4096 tokens, {dtype:?}");
+    // Once it has given up a way, it doesn't come back to it.
+    let order = [GpuMatmul::Matvec, GpuMatmul::Tiled, GpuMatmul::Dequantized];
+    let place = |tokens| order.iter().position(|kind| *kind == GpuMatmul::choose(tokens, dtype));
+    for tokens in 1..600 {
+        assert!(place(tokens).is_some() && place(tokens) <= place(tokens + 1), "{tokens} tokens, {dtype:?}");
+    }
+}
+
+#[test]
+fn choice_for_f32_uses_no_matrix_units() {
+    assert_eq!(GpuMatmul::choose(1, Dtype::Float32), GpuMatmul::Matvec);
+    for tokens in [64, 128, 4096] {
+        assert_eq!(GpuMatmul::choose(tokens, Dtype::Float32), GpuMatmul::Dequantized, "{tokens} tokens");
+    }
+}
+
+#[rstest]
+fn dispatch(
+    #[values("one_token_bf16", "vector_f16", "batch_f16", "eight_bits_bf16", "many_rows_bf16", "many_rows_f32")] name: &str,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("multiply/{name}"));
+    let (matrix, bias) = (Matrix::of(case).in_mlx(), case.optional_array("bias"));
+    case.check(quantized_matmul_gpu(&case.array("x"), &matrix, bias.as_ref()));
+    case.check(quantized_matmul_gpu(&must(grader::strided(&case.array("x"))), &matrix, bias.as_ref()));
+}
+
+#[rstest]
+fn no_tokens_give_no_results(#[values(0, 1, 2, 3)] kind: usize) {
+    let matrix = Matrix::random(&mut Rng::new(1), [7, 64], FORMAT, Dtype::Float16).in_mlx();
+    let nothing = must(mlx_rs::ops::zeros_dtype(&[2, 0, 64], Dtype::Bfloat16));
+    let got = must(quantized_matmul_gpu_on(GpuBackend::Emulator, GpuMatmul::ALL[kind], &nothing, &matrix, None));
+    assert_eq!((got.shape(), got.dtype()), (&[2, 0, 7][..], Dtype::Bfloat16));
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let matrix = Matrix::random(&mut Rng::new(2), [7, 64], FORMAT, Dtype::Float16).in_mlx();
+    let array = |shape: &[i32]| must(Rng::new(3).array(shape, Dtype::Float32));
+    let multiply = |x: &Array, bias: Option<&Array>| quantized_matmul_gpu(x, &matrix, bias);
+    assert_eq!(must(multiply(&array(&[3, 64]), Some(&array(&[7])))).shape(), [3, 7]);
+    expect_invalid_argument(multiply(&array(&[3, 32]), None), "32 inputs for a matrix of 64");
+    expect_invalid_argument(multiply(&array(&[]), None), "a single number");
+    expect_invalid_argument(multiply(&Array::from_slice(&[1_i32; 64], &[64]), None), "activations of dtype int32");
+    expect_invalid_argument(multiply(&array(&[3, 64]), Some(&array(&[6]))), "a bias of 6 for 7 outputs");
+    expect_invalid_argument(multiply(&array(&[3, 64]), Some(&array(&[1, 7]))), "a bias of two axes");
+    let ids = Array::from_slice(&[1.0_f32], &[1]);
+    let look_up = quantized_embedding_gpu(GpuBackend::Emulator, &ids, &matrix, Dtype::Float32);
+    expect_invalid_argument(look_up, "token ids of dtype float32");
+}
+
+#[rstest]
+fn quantized_linear(#[values("one_token_bf16", "batch_f16", "many_rows_bf16")] name: &str) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("multiply/{name}"));
+    let layer = QuantizedLinear::new(Matrix::of(case).in_mlx(), case.optional_array("bias")).on(Device::Gpu);
+    case.check(layer.forward(&case.array("x")));
+}
+
+#[rstest]
+fn embedding_rows(
+    #[values("batch_f32", "vector_bf16", "scalar_f32", "eight_bits_f16")] name: &str,
+    #[values(Dtype::Uint32, Dtype::Int32)] id_dtype: Dtype,
+) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("look_up/{name}"));
+    let ids = must(case.array("ids").as_dtype(id_dtype));
+    for backend in GpuBackend::available() {
+        case.check(quantized_embedding_gpu(backend, &ids, &Matrix::of(case).in_mlx(), case.dtype()));
+    }
+    let embedding = QuantizedEmbedding::new(Matrix::of(case).in_mlx(), case.dtype()).on(Device::Gpu);
+    case.check(embedding.forward(&ids));
+}
+
+/// More words in a row than a threadgroup has threads.
+#[test]
+fn embedding_of_long_rows() {
+    let matrix = Matrix::random(&mut Rng::new(5), [3, 1184], Format { group_size: 32, bits: 4 }, Dtype::Float16);
+    let ids = Array::from_slice(&[2_u32, 0], &[2]);
+    let got = must(quantized_embedding_gpu(GpuBackend::Emulator, &ids, &matrix.in_mlx(), Dtype::Float32));
+    let weights = matrix.weights();
+    let expected = weights[2 * 1184..].iter().chain(&weights[..1184]);
+    for (at, (got, expected)) in f32s(&got).iter().zip(expected).enumerate() {
+        assert!((f64::from(*got) - expected).abs() <= 1e-6 * (1.0 + expected.abs()), "number {at} is {got}");
+    }
+}
+
+#[test]
+fn embedding_marks_what_is_no_token() {
+    let matrix = Matrix::random(&mut Rng::new(20), [5, 64], FORMAT, Dtype::Float16).in_mlx();
+    for backend in GpuBackend::available() {
+        let ids = Array::from_slice(&[4_i32, 5, 0, -1], &[4]);
+        let got = f32s(&must(quantized_embedding_gpu(backend, &ids, &matrix, Dtype::Float32)));
+        for (token, vector) in got.chunks_exact(64).enumerate() {
+            let is_known = token % 2 == 0;
+            assert!(vector.iter().all(|x| x.is_nan() != is_known), "{backend:?}: token {token} of [4, 5, 0, -1]");
+        }
+    }
+    let none = must(mlx_rs::ops::zeros_dtype(&[3, 0], Dtype::Uint32));
+    let got = must(quantized_embedding_gpu(GpuBackend::Emulator, &none, &matrix, Dtype::Float32));
+    assert_eq!(got.shape(), [3, 0, 64]);
+}
+
+#[rstest]
+fn embedding_as_output_head(#[values("vector_bf16")] name: &str) {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case(&format!("look_up/{name}"));
+    let matrix = Matrix::of(case);
+    let embedding = QuantizedEmbedding::new(matrix.in_mlx(), Dtype::Float32);
+    let x = must(Rng::new(6).array(&[2, matrix.inputs as i32], Dtype::Float32));
+    let scores = must(embedding.clone().on(Device::Gpu).as_linear(&x));
+    assert_eq!(scores.shape(), [2, matrix.outputs as i32]);
+    for (got, expected) in f32s(&scores).iter().zip(matrix.product(&f32s(&x))) {
+        assert!((f64::from(*got) - expected.value).abs() <= 1e-4 * (1.0 + expected.value.abs()), "{got}, {expected:?}");
+    }
+    expect_error(embedding.on(Device::Gpu).as_linear(&must(Rng::new(6).array(&[2, 3], Dtype::Float32))), "3 inputs");
+}
+
+fn load(name: &str, dtype: Dtype) -> tiny_llm::Result<Qwen2Model> {
+    Qwen2Model::load_on(Device::Gpu, &tiny_models::open(name), dtype, Stage::default())
+}
+
+#[rstest]
+#[case("tiny-qwen2-4bit", "two_rows_f32")]
+#[case("tiny-qwen2-4bit", "two_rows_bf16")]
+#[case("tiny-qwen2-mixed", "one_row_f16")]
+fn logits(#[case] model: &str, #[case] prompt: &str) {
+    let fixture = Fixture::load(MODELS);
+    let case = fixture.case(&format!("logits/{model}/{prompt}"));
+    let ids = case.array("ids");
+    let in_one_call = load(model, case.dtype())
+        .and_then(|model| model.forward(&ids, None, tiny_llm::LogitsToKeep::All));
+    case.check(in_one_call);
+    let rest = ids.dim(1) - 5;
+    let with_a_cache = load(model, case.dtype())
+        .and_then(|model| forward_in_chunks(&model, &mut new_cache(&model), &ids, &[4, 1, rest]));
+    case.check(with_a_cache);
+}
+
+#[rstest]
+#[case("tiny-qwen2-4bit", "five_tokens")]
+#[case("tiny-qwen2-mixed", "seven_tokens")]
+fn generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
+    let fixture = Fixture::load(MODELS);
+    let case = fixture.case(&format!("greedy/{model}/{prompt}"));
+    let (prompt, max_tokens) = (case.array("prompt"), case.i32("max_tokens") as usize);
+    let generation =
+        load(model, Dtype::Float32).and_then(|model| answer(&model, prompt.as_slice::<u32>(), max_tokens));
+    case.check(generation.map(|generation| Array::from_slice(&generation.tokens, &[generation.tokens.len() as i32])));
+}
