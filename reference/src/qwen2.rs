@@ -382,7 +382,9 @@ impl LanguageModel for Qwen2Model {
             return None;
         }
         if self.device == Device::Gpu {
-            return Some(self.layers.iter().map(|_| Box::new(FullKvCache::new().on_gpu()) as Box<dyn KvCache>).collect());
+            return Some(
+                self.layers.iter().map(|_| Box::new(FullKvCache::new().on_gpu()) as Box<dyn KvCache>).collect(),
+            );
         }
         // [task 2.1.4] Qwen2Model::new_cache
         // One for each layer: layers see different keys.

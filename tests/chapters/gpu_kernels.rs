@@ -52,8 +52,10 @@ pub fn sweep_with(
                 let x = Array::from_slice(&x, &[tokens as i32, matrix.inputs as i32]);
                 let x = must(x.as_dtype(dtype));
                 for backend in GpuBackend::available() {
-                    let what =
-                        format!("{name} on {backend:?}, {tokens} x {} to {outputs}, {format:?}, {dtype:?}", matrix.inputs);
+                    let what = format!(
+                        "{name} on {backend:?}, {tokens} x {} to {outputs}, {format:?}, {dtype:?}",
+                        matrix.inputs
+                    );
                     let got = must(multiply(backend, &x, &matrix.in_mlx()));
                     assert_eq!(got.shape(), [tokens as i32, outputs as i32], "{what}");
                     assert_eq!(got.dtype(), dtype, "{what}");
@@ -109,7 +111,11 @@ pub fn not_finite(kind: GpuMatmul, tokens: usize) {
         let got = must(quantized_matmul_gpu_on(backend, kind, &x, &matrix.in_mlx(), None));
         for (at, value) in f32s(&got).into_iter().enumerate() {
             let (token, output) = (at / 19, at % 19);
-            assert_eq!(value.is_nan(), token == 1, "{backend:?}, {kind:?}: output {output} of token {token} is {value}");
+            assert_eq!(
+                value.is_nan(),
+                token == 1,
+                "{backend:?}, {kind:?}: output {output} of token {token} is {value}"
+            );
         }
     }
 }

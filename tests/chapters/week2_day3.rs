@@ -150,9 +150,15 @@ fn task_3_matvec_cut_up_in_any_way(
 ) {
     let shape = MatvecShape { tokens, rows, simd_groups };
     let format = Format { group_size: 32, bits: 4 };
-    gpu_kernels::sweep_with(&format!("{shape:?}"), format, Dtype::Float32, &[1, 5], &[13], &[36], |backend, x, matrix| {
-        matvec_in(shape, &Operands::new(backend, x, matrix, None)?)
-    });
+    gpu_kernels::sweep_with(
+        &format!("{shape:?}"),
+        format,
+        Dtype::Float32,
+        &[1, 5],
+        &[13],
+        &[36],
+        |backend, x, matrix| matvec_in(shape, &Operands::new(backend, x, matrix, None)?),
+    );
 }
 
 #[test]
@@ -164,14 +170,7 @@ fn task_3_what_is_not_finite_stays_with_its_token() {
 
 #[rstest]
 fn task_4_tiled(
-    #[values(
-        "rows_f32",
-        "batch_f16",
-        "many_rows_bf16",
-        "many_rows_f16",
-        "many_rows_eight_bits_bf16",
-        "many_rows_f32"
-    )]
+    #[values("rows_f32", "batch_f16", "many_rows_bf16", "many_rows_f16", "many_rows_eight_bits_bf16", "many_rows_f32")]
     name: &str,
 ) {
     check_multiply(GpuMatmul::Tiled, name);
@@ -193,9 +192,15 @@ fn task_4_tiled_in_other_formats(#[values((64, 8), (128, 4))] (group_size, bits)
 fn task_4_tiled_in_large_tiles() {
     let shape = TileShape { m: 128, n: 128, k: 32, simd_m: 2, simd_n: 4 };
     let format = Format { group_size: 32, bits: 4 };
-    gpu_kernels::sweep_with(&format!("{shape:?}"), format, Dtype::Bfloat16, &[130], &[129], &[2], |backend, x, matrix| {
-        tiled_in(shape, &Operands::new(backend, x, matrix, None)?)
-    });
+    gpu_kernels::sweep_with(
+        &format!("{shape:?}"),
+        format,
+        Dtype::Bfloat16,
+        &[130],
+        &[129],
+        &[2],
+        |backend, x, matrix| tiled_in(shape, &Operands::new(backend, x, matrix, None)?),
+    );
 }
 
 #[rstest]

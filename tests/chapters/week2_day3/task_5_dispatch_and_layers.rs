@@ -42,7 +42,8 @@ fn choice_for_f32_uses_no_matrix_units() {
 
 #[rstest]
 fn dispatch(
-    #[values("one_token_bf16", "vector_f16", "batch_f16", "eight_bits_bf16", "many_rows_bf16", "many_rows_f32")] name: &str,
+    #[values("one_token_bf16", "vector_f16", "batch_f16", "eight_bits_bf16", "many_rows_bf16", "many_rows_f32")]
+    name: &str,
 ) {
     let fixture = Fixture::load(DAY);
     let case = fixture.case(&format!("multiply/{name}"));
@@ -155,8 +156,8 @@ fn logits(#[case] model: &str, #[case] prompt: &str) {
     let fixture = Fixture::load(MODELS);
     let case = fixture.case(&format!("logits/{model}/{prompt}"));
     let ids = case.array("ids");
-    let in_one_call = load(model, case.dtype())
-        .and_then(|model| model.forward(&ids, None, tiny_llm::LogitsToKeep::All));
+    let in_one_call =
+        load(model, case.dtype()).and_then(|model| model.forward(&ids, None, tiny_llm::LogitsToKeep::All));
     case.check(in_one_call);
     let rest = ids.dim(1) - 5;
     let with_a_cache = load(model, case.dtype())
@@ -171,7 +172,6 @@ fn generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &s
     let fixture = Fixture::load(MODELS);
     let case = fixture.case(&format!("greedy/{model}/{prompt}"));
     let (prompt, max_tokens) = (case.array("prompt"), case.i32("max_tokens") as usize);
-    let generation =
-        load(model, Dtype::Float32).and_then(|model| answer(&model, prompt.as_slice::<u32>(), max_tokens));
+    let generation = load(model, Dtype::Float32).and_then(|model| answer(&model, prompt.as_slice::<u32>(), max_tokens));
     case.check(generation.map(|generation| Array::from_slice(&generation.tokens, &[generation.tokens.len() as i32])));
 }
