@@ -39,7 +39,6 @@ impl KvAppend {
 
     /// One of the two: `[B, H_kv, capacity, D]`.
     fn assign(&self, stored: Option<&Array>, new: &Array) -> Result<Array> {
-        // [task 2.5.5] KvAppend::assign
         let (first, last) = (self.len() as i32, self.len() as i32 + new.dim(2));
         let mut buffer = match stored {
             Some(stored) if self.keeps_capacity() => stored.clone(),
@@ -56,7 +55,6 @@ impl KvAppend {
         buffer.try_index_mut((.., .., first..last), new)?;
         self.count_bytes(bytes_of_tokens(new) * new.dim(2) as usize);
         Ok(buffer)
-        // [end]
     }
 }
 

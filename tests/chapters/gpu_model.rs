@@ -5,11 +5,14 @@ use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, Dtype};
 use tiny_llm::fused::gpu::{GpuBlock, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
 use tiny_llm::{
-    AttentionMask, FullKvCache, KvCache, Linear, Offset, Qwen2Attention, Result, RmsNorm, RotaryEmbedding, SwiGluMlp,
-    TransformerBlock, silu,
+    AttentionMask, Device, FullKvCache, KvCache, Linear, LogitsToKeep, Offset, Qwen2Attention, Qwen2Model, Result,
+    RmsNorm, RotaryEmbedding, Stage, SwiGluMlp, TransformerBlock, silu,
 };
 
+use crate::cached_model::{answer, forward_in_chunks, new_cache};
+use crate::quantized_models::MODELS;
 use crate::tiled::must;
+use crate::tiny_models;
 
 /// Appends chunks of these lengths to a cache for the GPU, and compares what it fetches with one for the CPU.
 pub fn check_cache(step: usize, chunks: &[i32], dtype: Dtype) {
@@ -149,4 +152,27 @@ pub fn check_block(chunks: &[i32], with_biases: bool) {
         let tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
         check_close(&format!("{len} more tokens of {chunks:?}"), got, &expected, tolerance);
     }
+}
+
+fn load(name: &str, dtype: Dtype) -> Result<Qwen2Model> {
+    Qwen2Model::load_on(Device::Gpu, &tiny_models::open(name), dtype, Stage::Flash)
+}
+
+/// Logits of a tiny quantized model, without a cache and in chunks.
+pub fn check_logits(model: &str, prompt: &str, chunks: &[i32]) {
+    let fixture = Fixture::load(MODELS);
+    let case = fixture.case(&format!("logits/{model}/{prompt}"));
+    let ids = case.array("ids");
+    let model = must(load(model, case.dtype()));
+    case.check(model.forward(&ids, None, LogitsToKeep::All));
+    case.check(forward_in_chunks(&model, &mut new_cache(&model), &ids, chunks));
+}
+
+/// Greedy tokens.
+pub fn check_generation(model: &str, prompt: &str) {
+    let fixture = Fixture::load(MODELS);
+    let case = fixture.case(&format!("greedy/{model}/{prompt}"));
+    let (prompt, max_tokens) = (case.array("prompt"), case.i32("max_tokens") as usize);
+    let generation = load(model, Dtype::Float32).and_then(|model| answer(&model, prompt.as_slice::<u32>(), max_tokens));
+    case.check(generation.map(|generation| Array::from_slice(&generation.tokens, &[generation.tokens.len() as i32])));
 }

@@ -2,14 +2,22 @@
 //!
 //! Every test runs on all backends of the machine: the emulator always, a real GPU where there is one.
 
+#[allow(dead_code)] // day 2.1 uses the rest
+mod cached_model;
 mod gpu_attention;
 mod gpu_model;
+#[allow(dead_code)] // day 2.2 uses the rest
+mod quantized_models;
 mod refusals;
 #[allow(dead_code)] // day 2.4 uses the rest
 mod tiled;
+mod tiny_models;
 
 use gpu_attention::{Memory, check_case, check_inputs, in_cache};
-use gpu_model::{address, check_against_plain_layers, check_block, check_cache, check_norm, check_rope, check_swiglu};
+use gpu_model::{
+    address, check_against_plain_layers, check_block, check_cache, check_generation, check_logits, check_norm,
+    check_rope, check_swiglu,
+};
 use grader::{Fixture, Rng, check_close, check_tokens, expect_error, property};
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::ops::{full, ones};
@@ -543,4 +551,20 @@ fn task_5_fused_kernels_refuse_what_does_not_fit() {
 #[rstest]
 fn task_5_a_layer(#[values(&[5, 1, 1, 2], &[1, 12])] chunks: &[i32], #[values(true, false)] with_biases: bool) {
     check_block(chunks, with_biases);
+}
+
+/// With day 2.3's products; plain layers on the CPU, dequantized, are the yardstick of these fixtures.
+#[rstest]
+#[case("tiny-qwen2-4bit", "two_rows_f32", &[4, 1, 1, 3])]
+#[case("tiny-qwen2-4bit", "two_rows_bf16", &[8, 1])]
+#[case("tiny-qwen2-mixed", "one_row_f16", &[9, 1])]
+fn task_5_the_model(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &[i32]) {
+    check_logits(model, prompt, chunks);
+}
+
+#[rstest]
+#[case("tiny-qwen2-4bit", "five_tokens")]
+#[case("tiny-qwen2-mixed", "seven_tokens")]
+fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
+    check_generation(model, prompt);
 }
