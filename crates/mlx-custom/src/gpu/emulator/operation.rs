@@ -32,7 +32,7 @@ pub(super) struct Emulation {
 struct Outcome {
     results: Vec<Box<WorkerResult>>,
     needs_fibers: bool,
-    /// From the worker that ran the first threadgroup.
+    /// Of the first SIMD group.
     accesses: Vec<abi::Access>,
 }
 
