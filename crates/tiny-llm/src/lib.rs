@@ -20,6 +20,7 @@
 //! | 1.7 Sampling | [`sampler`], [`filters`] |
 //! | 2.1 KV cache | [`kv_cache`], [`kv_append`], [`full_kv_cache`] |
 //! | 2.2 Quantized matmul, CPU | [`quantized`], [`projection`], [`fused`], [`qwen2_quantized`] |
+//! | 2.3 Quantized matmul, GPU | [`quantized::gpu`], [`device`], [`slice_kv_cache`] |
 //!
 //! Array shapes stand beside the code as `[B, H, L, D]`; the letters are explained in the book's glossary.
 //! Arrays are lazy: a function returns a description of the computation, and MLX runs it when a value is needed.
@@ -29,6 +30,7 @@
 
 pub mod attention;
 pub mod attention_backend;
+pub mod device;
 pub mod embedding;
 pub mod error;
 pub mod filters;
@@ -50,11 +52,13 @@ pub mod qwen2_attention;
 pub mod qwen2_quantized;
 pub mod rope;
 pub mod sampler;
+pub mod slice_kv_cache;
 pub mod stage;
 pub mod stop_strings;
 
 pub use attention::{MultiHeadAttention, scaled_dot_product_attention, softmax};
 pub use attention_backend::AttentionBackend;
+pub use device::Device;
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use filters::{LogitFilter, MinP, RepetitionPenalty, Temperature, TopK, TopP};
@@ -75,5 +79,6 @@ pub use qwen2::{Layer, Qwen2Model, TokenEmbedding, TransformerBlock};
 pub use qwen2_attention::Qwen2Attention;
 pub use rope::{Offset, RotaryEmbedding, rotate_half_split, rotate_interleaved};
 pub use sampler::{Sampler, SamplerOptions, greedy, sample_from_uniform};
+pub use slice_kv_cache::SliceKvCache;
 pub use stage::Stage;
 pub use stop_strings::{StopStringMatcher, StopStringOutcome};

@@ -8,8 +8,8 @@ use crate::fused::FusedBlock;
 use crate::quantized::QuantizedEmbedding;
 use crate::qwen2_quantized;
 use crate::{
-    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
-    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
+    AttentionMask, Device, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
+    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, SliceKvCache, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -98,6 +98,14 @@ pub enum TokenEmbedding {
 }
 
 impl TokenEmbedding {
+    /// The same embedding, computing on `device`. A dense one computes wherever MLX does.
+    pub fn on(self, device: Device) -> Self {
+        match self {
+            Self::Dense(embedding) => Self::Dense(embedding),
+            Self::Quantized(embedding) => Self::Quantized(embedding.on(device)),
+        }
+    }
+
     /// As [`Embedding::forward`].
     ///
     /// # Errors
@@ -152,6 +160,8 @@ pub struct Qwen2Model {
     pub(crate) rope: RotaryEmbedding,
     /// Which of the later days' parts are used.
     pub(crate) stage: Stage,
+    /// Where the course's own operations run.
+    pub(crate) device: Device,
 }
 
 impl Qwen2Model {
@@ -173,9 +183,18 @@ impl Qwen2Model {
     /// # Errors
     /// As [`Qwen2Model::load`].
     pub fn load_stage(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
+        Self::load_on(Device::Cpu, checkpoint, dtype, stage)
+    }
+
+    /// As [`Qwen2Model::load_stage`], for `device`. What a stage adds that exists for the other device only is left out:
+    /// layers are not fused on the GPU, and attention is the plain one.
+    ///
+    /// # Errors
+    /// As [`Qwen2Model::load`].
+    pub fn load_on(device: Device, checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
         match stage {
-            Stage::Dense | Stage::Cached => Ok(Self { stage, ..Self::load(checkpoint, dtype)? }),
-            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(checkpoint, dtype, stage),
+            Stage::Dense | Stage::Cached => Ok(Self { stage, device, ..Self::load(checkpoint, dtype)? }),
+            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(device, checkpoint, dtype, stage),
         }
     }
 
@@ -236,6 +255,9 @@ impl LanguageModel for Qwen2Model {
     fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {
         if self.stage < Stage::Cached {
             return None;
+        }
+        if self.device == Device::Gpu {
+            return Some(self.layers.iter().map(|_| Box::new(SliceKvCache::new()) as Box<dyn KvCache>).collect());
         }
         // [task 2.1.4] Qwen2Model::new_cache
         todo!("week 2 day 1 task 4: Qwen2Model::new_cache - see book/src/week2/day1.md")

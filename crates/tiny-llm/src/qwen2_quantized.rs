@@ -11,20 +11,20 @@ use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix};
 use crate::qwen2::{Layer, TokenEmbedding};
 use crate::{
-    AttentionBackend, Embedding, Linear, Projection, Qwen2Attention, Qwen2Model, Result, RmsNorm, RotaryEmbedding,
-    Stage, SwiGluMlp, TransformerBlock,
+    AttentionBackend, Device, Embedding, Linear, Projection, Qwen2Attention, Qwen2Model, Result, RmsNorm,
+    RotaryEmbedding, Stage, SwiGluMlp, TransformerBlock,
 };
 
-/// The model at `stage`, which is [`Stage::Quantized`] or a later one.
+/// The model at `stage` for `device`; the stage is [`Stage::Quantized`] or a later one.
 ///
 /// A matrix that the checkpoint doesn't have in quantized form is dense, of `dtype`; a layer with such a matrix is
 /// not fused. `dtype` is that of the activations in any case.
 ///
 /// # Errors
 /// As [`Qwen2Model::load`].
-pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2Model> {
+pub fn load(device: Device, checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2Model> {
     let config = checkpoint.config();
-    let weights = Weights { checkpoint, dtype, stage, matrices: RefCell::default() };
+    let weights = Weights { device, checkpoint, dtype, stage, matrices: RefCell::default() };
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
     let rope =
         RotaryEmbedding::new(config.head_dim as i32, config.max_position_embeddings as i32, config.rope_theta, false)?;
@@ -38,6 +38,7 @@ pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2
         },
         rope,
         stage,
+        device,
     };
     // All at once, since neighbours share large pages.
     use_huge_pages(weights.matrices.borrow().iter().flat_map(ConstantMatrix::constants));
@@ -46,6 +47,7 @@ pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2
 
 /// What loading a part needs to know.
 struct Weights<'a> {
+    device: Device,
     checkpoint: &'a Checkpoint,
     dtype: Dtype,
     stage: Stage,
@@ -55,7 +57,8 @@ struct Weights<'a> {
 
 impl Weights<'_> {
     fn layer(&self, layer_idx: usize) -> Result<Layer> {
-        if self.stage >= Stage::Fused
+        if self.device == Device::Cpu
+            && self.stage >= Stage::Fused
             && let Some(block) = self.fused_block(layer_idx)?
         {
             return Ok(block.into());
@@ -64,14 +67,17 @@ impl Weights<'_> {
     }
 
     fn attention(&self) -> AttentionBackend {
-        if self.stage >= Stage::Flash { AttentionBackend::Flash } else { AttentionBackend::Plain }
+        let has_flash = self.device == Device::Cpu && self.stage >= Stage::Flash;
+        if has_flash { AttentionBackend::Flash } else { AttentionBackend::Plain }
     }
 
     /// A matrix in its quantized form, or `None` if the checkpoint doesn't have it so.
     fn matrix(&self, name: &str) -> Result<Option<QuantizedMatrix>> {
         let Some(tensor) = self.checkpoint.quantized(name)? else { return Ok(None) };
         let matrix = QuantizedMatrix::try_from(tensor)?;
-        self.matrices.borrow_mut().push(matrix.constant()?);
+        if self.device == Device::Cpu {
+            self.matrices.borrow_mut().push(matrix.constant()?);
+        }
         Ok(Some(matrix))
     }
 
@@ -91,12 +97,20 @@ impl Weights<'_> {
     }
 
     fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
+        Ok(self.stored_embedding(name, shape)?.on(self.device))
+    }
+
+    fn stored_embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
         // [task 2.2.9] load an embedding
         todo!("week 2 day 2 task 9: load an embedding - see book/src/week2/day2.md")
         // [end]
     }
 
     fn projection(&self, name: &str, shape: [usize; 2], bias: Option<Array>) -> Result<Projection> {
+        Ok(self.stored_projection(name, shape, bias)?.on(self.device))
+    }
+
+    fn stored_projection(&self, name: &str, shape: [usize; 2], bias: Option<Array>) -> Result<Projection> {
         // [task 2.2.9] load a projection
         todo!("week 2 day 2 task 9: load a projection - see book/src/week2/day2.md")
         // [end]
