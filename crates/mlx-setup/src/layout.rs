@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+use std::ffi::c_char;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -69,12 +71,22 @@ impl Layout {
     }
 
     pub fn write_bindings(&self) -> Result<(), Error> {
-        write_if_changed(&self.bindings().join("bindings.rs"), BINDINGS)
+        write_if_changed(&self.bindings().join("bindings.rs"), &bindings(c_char::MIN == 0))
     }
 }
 
+/// [`BINDINGS`] as mlx-rs 0.33.0 needs them where C's `char` is unsigned, as on Linux for aarch64: it passes one string,
+/// the mode of `mlx_pad`, as `*const i8` everywhere. Either type is the address of the same bytes.
+fn bindings(char_is_unsigned: bool) -> Cow<'static, str> {
+    const MODE: &str = "mode: *const ::std::os::raw::c_char";
+    let parts = BINDINGS.split_once("pub fn mlx_pad(").filter(|_| char_is_unsigned);
+    parts.map_or(Cow::Borrowed(BINDINGS), |(before, after)| {
+        Cow::Owned(format!("{before}pub fn mlx_pad({}", after.replacen(MODE, "mode: *const i8", 1)))
+    })
+}
+
 fn folder_name(backend: Backend) -> String {
-    let mut digest = fnv1a(0xcbf2_9ce4_8422_2325, BINDINGS);
+    let mut digest = fnv1a(0xcbf2_9ce4_8422_2325, &bindings(c_char::MIN == 0));
     for (_, text) in OWN_SOURCES.iter().chain([&FORMAT_STANDIN]) {
         digest = fnv1a(digest, text);
     }
@@ -98,4 +110,22 @@ pub(crate) fn write_if_changed(path: &Path, text: &str) -> Result<(), Error> {
     let partial = path.with_extension("partial");
     fs::write(&partial, text).map_err(|e| Error::io("write", &partial, e))?;
     fs::rename(&partial, path).map_err(|e| Error::io("rename", &partial, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_chars_are_unsigned_one_line_differs() {
+        assert_eq!(bindings(false), BINDINGS);
+        let unsigned = bindings(true);
+        let lines = || unsigned.lines().zip(BINDINGS.lines());
+        assert_eq!(unsigned.lines().count(), BINDINGS.lines().count());
+        let differing: Vec<_> = lines().enumerate().filter(|(_, (ours, original))| ours != original).collect();
+        let [(number, (ours, _))] = differing[..] else { panic!("{differing:?}") };
+        assert_eq!(ours.trim(), "mode: *const i8,");
+        let function = BINDINGS.lines().take(number).filter(|line| line.contains("pub fn ")).last();
+        assert_eq!(function.map(str::trim), Some("pub fn mlx_pad("));
+    }
 }

@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype};
 
 use crate::fused::rms_norm::{check_norm, rms_norm_row};
 use crate::quantized::QuantizedMatrix;
-use crate::quantized::kernel::best_kernel;
+use crate::quantized::kernel::chosen_kernel;
 use crate::quantized::matmul::{check_bias, projected};
 use crate::quantized::matrix::{ConstantMatrix, floats};
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
@@ -191,7 +191,7 @@ impl QkvParameters {
         };
         // [task 2.2.10] norm_qkv_rope
         let tables = Tables { cos, sin, half: cos.len() / n_positions };
-        let (kernel, n_tokens) = (best_kernel(), x.len() / matrices[0].inputs);
+        let (kernel, n_tokens) = (chosen_kernel()?, x.len() / matrices[0].inputs);
         let activations = quantize_tokens(kernel, &matrices[0], n_tokens, |token, row| {
             for (to, from) in row.iter_mut().zip(&x[token * matrices[0].inputs..]) {
                 *to = from.to_f32();

@@ -7,7 +7,7 @@ use mlx_rs::{Array, Dtype};
 use crate::Result;
 use crate::fused::rms_norm::{check_norm, rms_norm_row};
 use crate::quantized::QuantizedMatrix;
-use crate::quantized::kernel::best_kernel;
+use crate::quantized::kernel::chosen_kernel;
 use crate::quantized::matmul::projected;
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
@@ -71,21 +71,23 @@ impl NormSwiGlu {
         let norm_weight = norm_weight.as_slice::<f32>()?;
         let (gate, up) = (self.gate.view()?, self.up.view()?);
         let out = output.as_mut_slice::<T>()?;
-        gate_up(x, norm_weight, self.eps, [&gate, &up], out);
-        Ok(())
+        gate_up(x, norm_weight, self.eps, [&gate, &up], out)
     }
 }
 
 /// The step that [`norm_swiglu`] is: `x` is `[M, E]`, `out` is `[M, I]`.
+///
+/// # Errors
+/// When [`chosen_kernel`] finds none.
 pub(super) fn gate_up<T: Float>(
     x: &[T],
     norm_weight: &[f32],
     eps: f32,
     [gate, up]: [&MatrixView<'_>; 2],
     out: &mut [T],
-) {
+) -> Result<(), OperationError> {
     // [task 2.2.10] norm_swiglu
-    let (kernel, n_tokens) = (best_kernel(), x.len() / gate.inputs);
+    let (kernel, n_tokens) = (chosen_kernel()?, x.len() / gate.inputs);
     let activations = quantize_tokens(kernel, gate, n_tokens, |token, row| {
         for (to, from) in row.iter_mut().zip(&x[token * gate.inputs..]) {
             *to = from.to_f32();
@@ -109,6 +111,7 @@ pub(super) fn gate_up<T: Float>(
             }
         }
     });
+    Ok(())
     // [end]
 }
 

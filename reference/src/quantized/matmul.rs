@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype};
 use half::{bf16, f16};
 
 use crate::Result;
-use crate::quantized::kernel::best_kernel;
+use crate::quantized::kernel::chosen_kernel;
 use crate::quantized::matrix::{ConstantMatrix, QuantizedMatrix, floats};
 use crate::quantized::plain::plain_matmul;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
@@ -97,7 +97,7 @@ impl QuantizedMatmul {
             }
             return Ok(());
         }
-        let kernel = best_kernel();
+        let kernel = chosen_kernel()?;
         let activations = quantize_tokens(kernel, &matrix, n_tokens, read_row);
         let out = Output::new(out, matrix.outputs);
         for_each_tile(n_tokens, matrix.outputs, |tokens, rows, tile| {

@@ -194,7 +194,7 @@ impl FusedLayer {
         let norm_weight = self.norm_weight.tensor();
         let mut hidden = zeros(n_tokens * self.gate_proj.outputs());
         let gate_and_up = [&self.gate_proj.view()?, &self.up_proj.view()?];
-        gate_up(x, norm_weight.as_slice()?, self.eps, gate_and_up, &mut hidden);
+        gate_up(x, norm_weight.as_slice()?, self.eps, gate_and_up, &mut hidden)?;
         let hidden_shape = [batch, len, hidden.len() / n_tokens.max(1)];
         let hidden_strides = [len * hidden_shape[2], hidden_shape[2], 1].map(|n| n as isize);
         add_projection(&Strided::new(&hidden, &hidden_shape, &hidden_strides)?, &self.down_proj.view()?, x)

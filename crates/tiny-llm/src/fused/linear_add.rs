@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype};
 
 use crate::Result;
 use crate::quantized::QuantizedMatrix;
-use crate::quantized::kernel::best_kernel;
+use crate::quantized::kernel::chosen_kernel;
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 use crate::quantized::view::MatrixView;
@@ -83,7 +83,7 @@ impl LinearAdd {
 /// `out += x Wᵀ`, the step that [`linear_add`] is: `x` is `[B, L, I]` or `[B, H, L, D]`, `out` is `[B, L, O]`.
 ///
 /// # Errors
-/// When `x` has neither three nor four axes.
+/// When `x` has neither three nor four axes, or [`chosen_kernel`] finds none.
 pub(super) fn add_projection<T: Float>(
     x: &Strided<'_, T>,
     matrix: &MatrixView<'_>,

@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype};
 
 use crate::fused::rms_norm::{check_norm, rms_norm_row};
 use crate::quantized::QuantizedMatrix;
-use crate::quantized::kernel::best_kernel;
+use crate::quantized::kernel::chosen_kernel;
 use crate::quantized::matmul::{check_bias, projected};
 use crate::quantized::matrix::{ConstantMatrix, floats};
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};

@@ -2,6 +2,9 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod choice;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -15,6 +18,9 @@ use crate::quantized::view::MatrixView;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
+pub use choice::{KERNEL_NAMES, KERNEL_VARIABLE, chosen_kernel};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use portable::Portable;
@@ -65,6 +71,10 @@ pub fn available_kernels() -> &'static [&'static dyn Kernel] {
     AVAILABLE.get_or_init(|| {
         let mut kernels: Vec<&'static dyn Kernel> = Vec::new();
         #[cfg(target_arch = "x86_64")]
+        if Avx512::is_available() {
+            kernels.push(&Avx512);
+        }
+        #[cfg(target_arch = "x86_64")]
         if Avx2::is_available() {
             kernels.push(&Avx2);
         }
@@ -73,11 +83,6 @@ pub fn available_kernels() -> &'static [&'static dyn Kernel] {
         kernels.push(&Portable);
         kernels
     })
-}
-
-/// The fastest kernel here.
-pub fn best_kernel() -> &'static dyn Kernel {
-    available_kernels()[0]
 }
 
 /// What every kernel may rely on; a caller that breaks it has a bug, which shows here and not as wrong numbers.

@@ -2,8 +2,8 @@
 
 mod matmul;
 mod matvec;
-mod panel;
-mod stored;
+pub(super) mod panel;
+pub(super) mod stored;
 
 use std::ops::Range;
 

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 /// A type of stored scales.
-pub(super) trait Stored: Copy {
+pub(in super::super) trait Stored: Copy {
     /// # Safety
     /// Eight numbers can be read at `from`; the processor has AVX2 and F16C.
     unsafe fn load8(from: *const Self) -> __m256;

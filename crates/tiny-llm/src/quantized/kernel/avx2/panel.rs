@@ -7,13 +7,13 @@ use crate::quantized::activations::LANES;
 use crate::quantized::view::MatrixView;
 
 /// Rows in a panel: two registers of eight.
-pub(super) const PANEL_ROWS: usize = 16;
+pub(in super::super) const PANEL_ROWS: usize = 16;
 
 /// Columns in a panel: 16 KiB of integers, which stay in the L1 cache next to the activations.
 pub(super) const PANEL_COLUMNS: usize = 512;
 
 /// The unpacked weights of sixteen rows and up to [`PANEL_COLUMNS`] columns.
-pub(super) struct Panel {
+pub(in super::super) struct Panel {
     /// `[pair, row, 2]`: pairs of weights that one multiply-add takes together, in the order of the activations.
     pub integers: Vec<i16>,
     /// `[group, row]`
