@@ -13,7 +13,8 @@ use crate::exit_code::Verdict;
 use crate::grade;
 use crate::json::Json;
 use crate::libtest;
-use crate::mutants::{self, Fate};
+use crate::mutant_trials::{self, Fate, News, Outcome};
+use crate::mutants;
 use crate::process;
 use crate::say;
 use crate::scratch::Scratch;
@@ -228,23 +229,25 @@ fn all_mutants(workspace: &Workspace, course: &Course, selected: &Selected<'_>, 
     let scratch = Scratch::create(workspace)?;
     let n_mutants = list.len();
     let mut n_done = 0;
-    let outcomes = mutants::run(workspace, course, &scratch, &list, &mut |outcome| {
-        n_done += 1;
-        if !options.json {
-            let word = match &outcome.fate {
-                Fate::Killed(_) => "killed",
-                Fate::Survived(_) => "SURVIVED",
-                Fate::Invalid(_) => "INVALID",
-            };
-            say!(
-                "  {n_done:>3}/{n_mutants} {word:<8} {:5.1} s  {:<38} {}",
-                outcome.elapsed.as_secs_f64(),
-                outcome.mutant.id,
-                reason(&outcome.fate)
-            );
+    let trials = mutant_trials::run(workspace, course, &scratch, &list, &mut |news| match news {
+        _ if options.json => {}
+        News::Tried(outcome) => {
+            n_done += 1;
+            say!("  {n_done:>3}/{n_mutants} {}", line(outcome));
         }
+        News::Build { n_mutants, building, n_tasks, testing } => say!(
+            "  one build with {n_mutants} of the mutants in {:.1} s, tests of {n_tasks} tasks with none active in {:.1} s",
+            building.as_secs_f64(),
+            testing.as_secs_f64()
+        ),
     })?;
-    for outcome in &outcomes {
+    for report in &trials.none_active {
+        part.expect(report.passed(), || {
+            let why = report.telling_test().map_or(String::new(), |t| format!("{}: {}", t.name, t.diagnosis));
+            format!("{}: {} in the mutants' build with none of them active: {why}", report.id, report.status.label())
+        });
+    }
+    for outcome in &trials.outcomes {
         let mutant = &outcome.mutant;
         part.expect(matches!(outcome.fate, Fate::Killed(_)), || {
             format!("mutant {} ({}): {}", mutant.id, mutant.description, reason(&outcome.fate))
@@ -252,12 +255,23 @@ fn all_mutants(workspace: &Workspace, course: &Course, selected: &Selected<'_>, 
     }
     if options.json {
         part.rows.extend(
-            outcomes
+            trials
+                .outcomes
                 .iter()
                 .map(|outcome| [outcome.mutant.id.clone(), outcome.mutant.description.clone(), reason(&outcome.fate)]),
         );
     }
     Ok(part)
+}
+
+fn line(outcome: &Outcome) -> String {
+    let word = match &outcome.fate {
+        Fate::Killed(_) => "killed",
+        Fate::Survived(_) => "SURVIVED",
+        Fate::Invalid(_) => "INVALID",
+    };
+    let (elapsed, id) = (outcome.elapsed.as_secs_f64(), &outcome.mutant.id);
+    format!("{word:<8} {elapsed:5.1} s  {id:<38} {}", reason(&outcome.fate))
 }
 
 fn reason(fate: &Fate) -> String {

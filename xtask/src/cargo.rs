@@ -46,6 +46,17 @@ pub struct CompileError {
     /// The target it arose in: a library or a test file.
     pub target: String,
     pub rendered: String,
+    /// The lines that it is about.
+    pub places: Vec<Place>,
+}
+
+/// A line of a source file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// As the compiler was given it: relative to the workspace, or absolute.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
 }
 
 #[derive(Debug)]
@@ -148,16 +159,28 @@ fn compile_error(message: &JsonValue) -> Option<CompileError> {
     let rendered = text(message, &["message", "rendered"])?.trim_end().to_owned();
     // "aborting due to 2 previous errors" and "Some errors have detailed explanations" add nothing.
     let is_summary = text(message, &["message", "message"])?.starts_with("aborting due to");
-    (is_error && !is_summary)
-        .then_some(CompileError { target: text(message, &["target", "name"])?.to_owned(), rendered })
+    let target = text(message, &["target", "name"])?.to_owned();
+    (is_error && !is_summary).then(|| CompileError { target, rendered, places: places(message) })
+}
+
+/// Where the compiler points to.
+fn places(message: &JsonValue) -> Vec<Place> {
+    let place = |span: &JsonValue| {
+        let is_primary = *field(span, "is_primary")?.get::<bool>()?;
+        let line = *field(span, "line_start")?.get::<f64>()? as usize;
+        is_primary.then_some(Place { file: text(span, &["file_name"])?.to_owned(), line })
+    };
+    let spans = field(message, "message").and_then(|message| field(message, "spans")?.get::<Vec<JsonValue>>());
+    spans.map(|spans| spans.iter().filter_map(place).collect()).unwrap_or_default()
+}
+
+fn field<'a>(value: &'a JsonValue, key: &str) -> Option<&'a JsonValue> {
+    value.get::<std::collections::HashMap<String, JsonValue>>()?.get(key)
 }
 
 /// The string at a path of object keys.
 pub fn text<'a>(value: &'a JsonValue, path: &[&str]) -> Option<&'a str> {
-    let value = path.iter().try_fold(value, |value, key| match value {
-        JsonValue::Object(fields) => fields.get(*key),
-        _ => None,
-    })?;
+    let value = path.iter().try_fold(value, |value, key| field(value, key))?;
     value.get::<String>().map(String::as_str)
 }
 
@@ -207,7 +230,7 @@ mod tests {
             r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/student/Cargo.toml","target":{"name":"week1_day1"},"executable":"/t/week1_day1-abc"}"#,
             r#"{"reason":"compiler-artifact","manifest_path":"/w/x/Cargo.toml","target":{"name":"x"},"executable":null}"#,
             r#"{"reason":"compiler-message","target":{"name":"tiny_llm"},"message":{"level":"warning","message":"unused","rendered":"warning: unused"}}"#,
-            r#"{"reason":"compiler-message","target":{"name":"tiny_llm"},"message":{"level":"error","message":"mismatched types","rendered":"error[E0308]: mismatched types\n"}}"#,
+            r#"{"reason":"compiler-message","target":{"name":"tiny_llm"},"message":{"level":"error","message":"mismatched types","rendered":"error[E0308]: mismatched types\n","spans":[{"file_name":"src/a.rs","line_start":7,"is_primary":true},{"file_name":"src/a.rs","line_start":3,"is_primary":false}]}}"#,
             r#"{"reason":"compiler-message","target":{"name":"tiny_llm"},"message":{"level":"error","message":"aborting due to 1 previous error","rendered":"error: aborting"}}"#,
             "not json",
         ];
@@ -218,6 +241,7 @@ mod tests {
         assert_eq!(messages.binaries[0].package, Path::new("/w/tests/student"));
         assert_eq!(messages.errors.len(), 1);
         assert_eq!(messages.errors[0].rendered, "error[E0308]: mismatched types");
+        assert_eq!(messages.errors[0].places, [Place { file: "src/a.rs".to_owned(), line: 7 }]);
     }
 
     #[test]

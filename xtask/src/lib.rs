@@ -9,7 +9,8 @@
 //!   [`regions`]
 //! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like, at one of the
 //!   [`stages`]), [`bench`] with [`bench_peers`], [`book`]
-//! - for authors: [`suite`] (`test`), [`author`], [`stubs`], [`fixtures`], [`author_check`], [`mutants`]
+//! - for authors: [`suite`] (`test`), [`author`], [`stubs`], [`fixtures`], [`author_check`], [`mutants`] and their
+//!   [`mutant_trials`], many in one build with [`schemata`]
 //!
 //! Nothing here touches MLX: the runner builds in seconds, before anything else does.
 
@@ -43,14 +44,18 @@ pub mod json;
 pub mod keys;
 pub mod libtest;
 pub mod links;
+pub mod mutant_trials;
 pub mod mutants;
 pub mod output;
+pub mod parallel;
 pub mod process;
 pub mod progress;
 pub mod region_pairs;
 pub mod regions;
 pub mod results;
 pub mod rules;
+pub mod rust_source;
+pub mod schemata;
 pub mod scratch;
 pub mod setup;
 pub mod solution;

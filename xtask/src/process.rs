@@ -1,18 +1,21 @@
 //! Running another program: with its output captured and a time limit, or with our own terminal.
 
 use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// A program that ended, or that was killed because it fell silent.
+/// A program that ended, or that was killed.
 #[derive(Debug)]
 pub struct Finished {
     /// `None` if it was killed.
     pub status: Option<ExitStatus>,
+    /// It was killed because the caller had seen enough, and not because it fell silent.
+    pub seen_enough: bool,
     pub stdout: String,
     pub stderr: String,
     pub elapsed: Duration,
@@ -20,7 +23,7 @@ pub struct Finished {
 
 impl Finished {
     pub fn timed_out(&self) -> bool {
-        self.status.is_none()
+        self.status.is_none() && !self.seen_enough
     }
 
     pub fn succeeded(&self) -> bool {
@@ -48,6 +51,18 @@ pub fn run_captured(
     command: &mut Command,
     silence_limit: Option<Duration>,
     on_line: &mut dyn FnMut(Line<'_>),
+) -> Result<Finished> {
+    run_until(command, silence_limit, &mut |line| {
+        on_line(line);
+        ControlFlow::Continue(())
+    })
+}
+
+/// As [`run_captured`], but the program is killed as soon as `on_line` breaks off.
+pub fn run_until(
+    command: &mut Command,
+    silence_limit: Option<Duration>,
+    on_line: &mut dyn FnMut(Line<'_>) -> ControlFlow<()>,
 ) -> Result<Finished> {
     let start = Instant::now();
     let mut child = command
@@ -82,14 +97,17 @@ pub fn run_captured(
                 captured.extend(&bytes);
                 if bytes.ends_with(b"\n") {
                     let line = last_line(captured);
-                    on_line(if is_stderr { Line::Stderr(&line) } else { Line::Stdout(&line) });
+                    let line = if is_stderr { Line::Stderr(&line) } else { Line::Stdout(&line) };
+                    if on_line(line).is_break() {
+                        kill(&mut child);
+                        collect_the_rest(&receiver, open, &mut stdout, &mut stderr);
+                        return Ok(Finished { seen_enough: true, ..finished(None, stdout, stderr, start) });
+                    }
                 }
             }
             Ok(Event::Closed) => open -= 1,
             Err(RecvTimeoutError::Timeout) if silence_limit.is_some() => {
-                // Not finding it alive any more is as good as killing it.
-                let _ = child.kill();
-                let _ = child.wait();
+                kill(&mut child);
                 return Ok(finished(None, stdout, stderr, start));
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -98,6 +116,26 @@ pub fn run_captured(
     }
     let status = child.wait().map_err(|e| cannot_start(command, &e))?;
     Ok(finished(Some(status), stdout, stderr, start))
+}
+
+/// Not finding it alive any more is as good as killing it.
+fn kill(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// What a killed program had written and nobody had read. Its children may keep the streams open: they get a moment.
+fn collect_the_rest(receiver: &Receiver<Event>, mut open: usize, stdout: &mut Vec<u8>, stderr: &mut Vec<u8>) {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while open > 0 {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Event::Chunk { stderr: is_stderr, bytes }) => {
+                if is_stderr { &mut *stderr } else { &mut *stdout }.extend(bytes)
+            }
+            Ok(Event::Closed) => open -= 1,
+            Err(_) => break,
+        }
+    }
 }
 
 /// The line that the text ends with; it may have come in several pieces.
@@ -110,6 +148,7 @@ fn last_line(text: &[u8]) -> String {
 fn finished(status: Option<ExitStatus>, stdout: Vec<u8>, stderr: Vec<u8>, start: Instant) -> Finished {
     Finished {
         status,
+        seen_enough: false,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
         elapsed: start.elapsed(),
@@ -192,6 +231,21 @@ mod tests {
         assert!(finished.timed_out());
         assert_eq!(finished.stdout, "test slow ... ");
         assert!(finished.elapsed < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_program_is_stopped_when_enough_was_seen() {
+        let script = "echo why >&2; echo enough; exec sleep 60";
+        let start = Instant::now();
+        let finished = run_until(&mut shell(script), None, &mut |line| match line {
+            Line::Stdout("enough") => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+        .unwrap();
+        assert!(finished.seen_enough && !finished.timed_out() && !finished.succeeded());
+        // What came before is kept, in whatever order the two streams were read.
+        assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("enough\n", "why\n"));
+        assert!(start.elapsed() < Duration::from_secs(20));
     }
 
     #[test]

@@ -110,7 +110,11 @@ mod tests {
     use super::*;
 
     fn note(rendered: &str) -> Option<String> {
-        off_limits_note(&[CompileError { target: "tiny_llm".to_owned(), rendered: rendered.to_owned() }])
+        off_limits_note(&[CompileError {
+            target: "tiny_llm".to_owned(),
+            rendered: rendered.to_owned(),
+            places: Vec::new(),
+        }])
     }
 
     #[test]

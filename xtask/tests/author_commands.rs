@@ -11,7 +11,7 @@ fn a_sound_course_passes() {
     let course = Course::untouched();
     let ran = course.run(&["author", "check"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    for line in ["list       3 right, 0 wrong", "wrong      2 right, 0 wrong", "mutants    2 right, 0 wrong"] {
+    for line in ["list       3 right, 0 wrong", "wrong      2 right, 0 wrong", "mutants    5 right, 0 wrong"] {
         assert!(ran.stdout.contains(line), "{line:?} is missing:\n{}", ran.stdout);
     }
 }
@@ -48,6 +48,22 @@ fn a_target_folder_elsewhere_keeps_the_courses_cargo_configuration() {
     let ran = course.command(&arguments).env("CARGO_TARGET_DIR", &elsewhere).output().unwrap();
     let _ = std::fs::remove_dir_all(&elsewhere);
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn a_mutant_outside_a_body_gets_a_build_of_its_own() {
+    let course = Course::untouched();
+    let list = "tests/mutants/week1.toml";
+    let signature = "fn times(factor: f32, x: f32) -> f32 {";
+    let swapped = format!(
+        "\n[[mutant]]\nid = \"times-adds\"\nfile = \"src/numbers.rs\"\nkills = [\"1.1.2\"]\ndescription = \"added\"\n\
+         find = \"\"\"{signature}\n    factor * x\"\"\"\nreplace = \"\"\"{signature}\n    factor + x\"\"\"\n"
+    );
+    course.write(list, &format!("{}{swapped}", course.read(list)));
+    let ran = course.run(&["author", "check", "--only", "mutants", "--mutant", "times-adds"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    // No build with several mutants was made, so none had to be shown harmless.
+    assert!(ran.stdout.ends_with("mutants    1 right, 0 wrong\n"), "{}", ran.stdout);
 }
 
 #[test]
