@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::grade::{self, DEFAULT_TIME_LIMIT};
 use crate::mutants::Mutant;
 use crate::parallel::in_parallel;
-use crate::schemata::{self, Fit, NO_MUTANT, SWITCH};
+use crate::schemata::{self, NO_MUTANT, SWITCH};
 use crate::scratch::Scratch;
 use crate::stubs::StubFile;
 use crate::verdict::{Status, TaskReport};
@@ -62,7 +62,6 @@ struct Trial<'a> {
     number: u32,
     mutant: &'a Mutant,
     tasks: Vec<(&'a Chapter, &'a Task)>,
-    fit: Fit,
 }
 
 struct Laboratory<'a> {
@@ -85,33 +84,28 @@ pub fn run(
     let laboratory = Laboratory { workspace, scratch, reference, folder: workspace.target().join("xtask") };
     let mut outcomes = Vec::new();
 
-    let mut trials = Vec::new();
+    let (mut together, mut alone) = (Vec::new(), Vec::new());
     for (number, mutant) in (NO_MUTANT + 1..).zip(mutants) {
         match laboratory.prepare(course, mutant) {
             Err(why) => {
                 let outcome = Outcome::new(mutant, Fate::Invalid(why.to_string()), Duration::ZERO);
                 outcomes.push(told(outcome, tell));
             }
-            Ok((tasks, fit)) => trials.push(Trial { number, mutant, tasks, fit }),
+            Ok((tasks, true)) => together.push(Trial { number, mutant, tasks }),
+            Ok((tasks, false)) => alone.push(Trial { number, mutant, tasks }),
         }
     }
 
-    let (builds, mut alone) = builds(trials);
-    let mut none_active = Vec::new();
-    for mut together in builds {
-        let start = Instant::now();
-        let (binaries, unfit) = laboratory.build_together(&mut together)?;
-        alone.extend(unfit);
-        if together.is_empty() {
-            continue;
-        }
-        let building = start.elapsed();
-        let tasks = laboratory.grade_with_none_active(&binaries, &together)?;
-        let (n_mutants, n_tasks, testing) = (together.len(), tasks.len(), start.elapsed() - building);
+    let start = Instant::now();
+    let (binaries, unfit) = laboratory.build_together(&mut together)?;
+    alone.extend(unfit);
+    let building = start.elapsed();
+    let none_active = laboratory.grade_with_none_active(&binaries, &together)?;
+    if !together.is_empty() {
+        let (n_mutants, n_tasks, testing) = (together.len(), none_active.len(), start.elapsed() - building);
         tell(News::Build { n_mutants, building, n_tasks, testing });
-        laboratory.try_together(&binaries, &together, &mut |outcome| outcomes.push(told(outcome, tell)))?;
-        none_active.extend(tasks);
     }
+    laboratory.try_together(&binaries, &together, &mut |outcome| outcomes.push(told(outcome, tell)))?;
     for trial in alone {
         let start = Instant::now();
         let fate = laboratory.try_alone(&trial)?;
@@ -126,13 +120,13 @@ fn told(outcome: Outcome, tell: &mut dyn FnMut(News<'_>)) -> Outcome {
 }
 
 impl Laboratory<'_> {
-    /// The tasks that must notice a mutant, and how it fits into a build with others.
-    fn prepare<'a>(&self, course: &'a Course, mutant: &Mutant) -> Result<(Vec<(&'a Chapter, &'a Task)>, Fit)> {
+    /// The tasks that must notice a mutant, and whether it fits into a build with others.
+    fn prepare<'a>(&self, course: &'a Course, mutant: &Mutant) -> Result<(Vec<(&'a Chapter, &'a Task)>, bool)> {
         let source = &self.original(mutant)?.text;
         mutant.apply(source)?;
         let task = |id: &String| course.task(id).ok_or_else(|| Error::new(format!("there is no task {id}")));
         let tasks = mutant.kills.iter().map(task).collect::<Result<_>>()?;
-        Ok((tasks, schemata::fit(mutant, source)))
+        Ok((tasks, schemata::fits(mutant, source)))
     }
 
     fn original(&self, mutant: &Mutant) -> Result<&StubFile> {
@@ -218,25 +212,6 @@ impl Laboratory<'_> {
         let limit = chapter.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
         grade::grade_until_failure(binary, task, limit, &self.folder, &[(SWITCH, number.to_string())])
     }
-}
-
-/// The groups that share a build, and those that share none.
-fn builds<'a>(trials: Vec<Trial<'a>>) -> (Vec<Vec<Trial<'a>>>, Vec<Trial<'a>>) {
-    let (alone, trials): (Vec<_>, Vec<_>) = trials.into_iter().partition(|trial| trial.fit == Fit::None);
-    let (inlined, mut anywhere): (Vec<_>, Vec<_>) = trials.into_iter().partition(|trial| trial.fit != Fit::Any);
-    let mut builds: Vec<Vec<Trial<'a>>> = Vec::new();
-    for trial in inlined {
-        match builds.iter_mut().find(|build| build.iter().any(|other| other.fit == trial.fit)) {
-            Some(build) => build.push(trial),
-            None => builds.push(vec![trial]),
-        }
-    }
-    // Those that fit anywhere need no build for themselves.
-    match builds.first_mut() {
-        Some(build) => build.append(&mut anywhere),
-        None => builds.push(anywhere),
-    }
-    (builds, alone)
 }
 
 fn test_targets<'a>(trials: &[Trial<'a>]) -> Vec<&'a str> {

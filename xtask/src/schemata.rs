@@ -13,8 +13,8 @@
 //! A mistake outside a body needs a build of its own, and so does one in a `const fn`, which may read no environment,
 //! or in a function with an `impl Trait` for a result, whose bodies would be of different types.
 //!
-//! Functions marked `#[inline(always)]` are copied into their callers, with all bodies, and so are those into theirs: the
-//! copies multiply. So one build holds several bodies of one such function at most, and there are a few builds.
+//! Functions marked `#[inline(always)]` are copied into their callers, and so are those into theirs: with several bodies
+//! each, the copies would multiply. So their changed bodies stand out of line, and only the original is copied.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,11 @@ pub mod mutant_switch {
         }
     }
 
+    #[inline(never)]
+    pub fn out_of_line<R>(body: impl FnOnce() -> R) -> R {
+        body()
+    }
+
     #[cold]
     #[inline(never)]
     fn read() -> u32 {
@@ -60,6 +65,9 @@ pub mod mutant_switch {
     }
 }
 "#;
+
+/// Before and behind a body that is not to be copied.
+const OUT_OF_LINE: (&str, &str) = ("crate::mutant_switch::out_of_line(|| ", "),");
 
 /// A crate that holds several mutants.
 pub struct Combined {
@@ -82,25 +90,9 @@ struct Site {
     is_inlined: bool,
 }
 
-/// In which builds a mutant can be one of several.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fit {
-    /// In all.
-    Any,
-    /// In one without those of another function that is copied into its callers. This one begins at the given byte of
-    /// its file.
-    Inlined(PathBuf, usize),
-    /// In none.
-    None,
-}
-
-/// How a mutant of the file `source` fits in.
-pub fn fit(mutant: &Mutant, source: &str) -> Fit {
-    match site(mutant, source) {
-        Some(site) if site.is_inlined => Fit::Inlined(mutant.file.clone(), site.body.start),
-        Some(_) => Fit::Any,
-        None => Fit::None,
-    }
+/// Whether a mutant can be one of several in `source`, its file.
+pub fn fits(mutant: &Mutant, source: &str) -> bool {
+    site(mutant, source).is_some()
 }
 
 /// The crate `files` with those of the numbered mutants that fit.
@@ -167,7 +159,8 @@ fn with_sites(source: &str, mut sites: Vec<(u32, Site)>) -> (String, Vec<(u32, R
         text.push_str("{ match crate::mutant_switch::active() {\n");
         for (number, site) in same_body {
             let first_line = text.matches('\n').count() + 1;
-            text.push_str(&format!("{number} => {}\n", site.mutated));
+            let (before, behind) = if site.is_inlined { OUT_OF_LINE } else { ("", "") };
+            text.push_str(&format!("{number} => {before}{}{behind}\n", site.mutated));
             arms.push((*number, first_line..text.matches('\n').count() + 1));
         }
         text.push_str(&format!("_ => {}\n}} }}", &source[body.clone()]));
@@ -221,8 +214,7 @@ mod tests {
 
     #[test]
     fn what_is_not_in_a_body_does_not_fit() {
-        let fits =
-            |source: &str, find: &str, replace: &str| fit(&mutant("src/a.rs", find, replace), source) != Fit::None;
+        let fits = |source: &str, find: &str, replace: &str| fits(&mutant("src/a.rs", find, replace), source);
         assert!(fits(SOURCE, "x + N", "x"));
         assert!(!fits(SOURCE, "= 2", "= 3"), "a constant");
         assert!(!fits(SOURCE, "a(x: u8)", "a(y: u8)"), "a signature");
@@ -235,20 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_is_always_inlined_is_told_by_its_place() {
-        let source =
-            "#[inline(always)]\nfn a() -> u8 { 5 }\n#[inline(always)]\nfn b() -> u8 { 6 + 7 }\nfn c() -> u8 { 8 }\n";
-        let [five, six, seven, eight] =
-            ["5 }", "6 +", "7 }", "8 }"].map(|find| fit(&mutant("src/a.rs", find, find), source));
-        assert!(matches!(&five, Fit::Inlined(file, _) if file == Path::new("src/a.rs")), "{five:?}");
-        assert!(five != six && six == seven, "{five:?} {six:?} {seven:?}");
-        assert_eq!(eight, Fit::Any);
+    fn changed_bodies_of_functions_that_are_copied_stand_out_of_line() {
+        let source = "#[inline(always)]\nfn a() -> u8 { 5 }\n";
+        let combined = combine(&[file("src/a.rs", source)], &[(7, &mutant("src/a.rs", "5", "6"))]);
+        let expected = "#[inline(always)]\nfn a() -> u8 { match crate::mutant_switch::active() {\n\
+            7 => crate::mutant_switch::out_of_line(|| { 6 }),\n_ => { 5 }\n} }\n";
+        assert_eq!(combined.files[0].text, expected);
     }
 
     #[test]
     fn half_a_pair_of_braces_fits_if_the_function_still_ends_where_it_did() {
         let source = "fn a(x: u8) -> u8 { if x > 3 { 1 } else { 2 } }\nfn b() {}\n";
-        let fits = |find: &str, replace: &str| fit(&mutant("src/a.rs", find, replace), source) == Fit::Any;
+        let fits = |find: &str, replace: &str| fits(&mutant("src/a.rs", find, replace), source);
         assert!(fits("x > 3 {", "x < 3 {"));
         assert!(!fits("x > 3 {", "x < 3 {{"), "a brace too many");
         assert!(!fits("else { 2 } }", "}"), "a brace too few");
