@@ -20,6 +20,9 @@
 //! | 1.7 Sampling | [`sampler`], [`filters`] |
 //! | 2.1 KV cache | [`kv_cache`], [`kv_append`], [`full_kv_cache`] |
 //! | 2.2 Quantized matmul, CPU | [`quantized`], [`projection`], [`fused`], [`qwen2_quantized`] |
+//! | 2.3 Quantized matmul, GPU | [`quantized::gpu`], [`device`], [`kv_append_gpu`] |
+//! | 2.4 FlashAttention-2, CPU | [`flash_attention`] |
+//! | 2.5 FlashAttention-2, GPU | [`flash_attention::gpu`], [`fused::gpu`] |
 //!
 //! Array shapes stand beside the code as `[B, H, L, D]`; the letters are explained in the book's glossary.
 //! Arrays are lazy: a function returns a description of the computation, and MLX runs it when a value is needed.
@@ -29,6 +32,7 @@
 
 pub mod attention;
 pub mod attention_backend;
+pub mod device;
 pub mod embedding;
 pub mod error;
 pub mod filters;
@@ -38,6 +42,7 @@ pub mod fused;
 pub mod generate;
 pub mod grouped_attention;
 pub mod kv_append;
+pub mod kv_append_gpu;
 pub mod kv_cache;
 pub mod language_model;
 pub mod linear;
@@ -55,6 +60,7 @@ pub mod stop_strings;
 
 pub use attention::{MultiHeadAttention, scaled_dot_product_attention, softmax};
 pub use attention_backend::AttentionBackend;
+pub use device::Device;
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use filters::{LogitFilter, MinP, RepetitionPenalty, Temperature, TopK, TopP};

@@ -3,7 +3,7 @@
 use mlx_rs::Array;
 
 use crate::quantized::QuantizedLinear;
-use crate::{Linear, Result};
+use crate::{Device, Linear, Result};
 
 /// The kinds of linear layers that a model may consist of.
 #[derive(Debug, Clone)]
@@ -13,6 +13,14 @@ pub enum Projection {
 }
 
 impl Projection {
+    /// The same projection, computing on `device`. A dense one computes wherever MLX does.
+    pub fn on(self, device: Device) -> Self {
+        match self {
+            Self::Dense(linear) => Self::Dense(linear),
+            Self::Quantized(linear) => Self::Quantized(linear.on(device)),
+        }
+    }
+
     /// `[.., I]` to `[.., O]`.
     ///
     /// # Errors

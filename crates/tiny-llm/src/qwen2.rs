@@ -5,10 +5,11 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use crate::fused::FusedBlock;
+use crate::fused::gpu::GpuBlock;
 use crate::quantized::QuantizedEmbedding;
 use crate::qwen2_quantized;
 use crate::{
-    AttentionMask, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
+    AttentionMask, Device, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
     Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
 };
 
@@ -49,13 +50,15 @@ impl TransformerBlock {
     }
 }
 
-/// A layer, in one of the forms that compute the same. `TransformerBlock` and [`FusedBlock`] convert with `into()`.
+/// A layer, in one of the forms that compute the same. `TransformerBlock`, [`FusedBlock`] and [`GpuBlock`] convert with `into()`.
 #[derive(Debug, Clone)]
 pub enum Layer {
     /// Each step an operation of its own.
     Plain(TransformerBlock),
     /// Day 2.2: neighbouring steps in one operation.
     Fused(FusedBlock),
+    /// Day 2.5: neighbouring steps in one kernel.
+    Gpu(GpuBlock),
 }
 
 impl Layer {
@@ -73,6 +76,7 @@ impl Layer {
         match self {
             Self::Plain(block) => block.forward(x, rope, mask, cache),
             Self::Fused(block) => block.forward(x, rope, mask, cache),
+            Self::Gpu(block) => block.forward(x, rope, mask, cache),
         }
     }
 }
@@ -89,6 +93,12 @@ impl From<FusedBlock> for Layer {
     }
 }
 
+impl From<GpuBlock> for Layer {
+    fn from(block: GpuBlock) -> Self {
+        Self::Gpu(block)
+    }
+}
+
 /// The embedding, whatever its vectors look like. [`Embedding`] and [`QuantizedEmbedding`] convert with `into()`.
 #[derive(Debug, Clone)]
 pub enum TokenEmbedding {
@@ -98,6 +108,14 @@ pub enum TokenEmbedding {
 }
 
 impl TokenEmbedding {
+    /// The same embedding, computing on `device`. A dense one computes wherever MLX does.
+    pub fn on(self, device: Device) -> Self {
+        match self {
+            Self::Dense(embedding) => Self::Dense(embedding),
+            Self::Quantized(embedding) => Self::Quantized(embedding.on(device)),
+        }
+    }
+
     /// As [`Embedding::forward`].
     ///
     /// # Errors
@@ -152,6 +170,8 @@ pub struct Qwen2Model {
     pub(crate) rope: RotaryEmbedding,
     /// Which of the later days' parts are used.
     pub(crate) stage: Stage,
+    /// Where the course's own operations run.
+    pub(crate) device: Device,
 }
 
 impl Qwen2Model {
@@ -173,9 +193,18 @@ impl Qwen2Model {
     /// # Errors
     /// As [`Qwen2Model::load`].
     pub fn load_stage(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
+        Self::load_on(Device::Cpu, checkpoint, dtype, stage)
+    }
+
+    /// As [`Qwen2Model::load_stage`], for `device`. On the GPU layers are fused and attention is that of day 2.5
+    /// at the stage `flash`; before it, they are plain.
+    ///
+    /// # Errors
+    /// As [`Qwen2Model::load`].
+    pub fn load_on(device: Device, checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
         match stage {
-            Stage::Dense | Stage::Cached => Ok(Self { stage, ..Self::load(checkpoint, dtype)? }),
-            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(checkpoint, dtype, stage),
+            Stage::Dense | Stage::Cached => Ok(Self { stage, device, ..Self::load(checkpoint, dtype)? }),
+            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(device, checkpoint, dtype, stage),
         }
     }
 
@@ -236,6 +265,11 @@ impl LanguageModel for Qwen2Model {
     fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {
         if self.stage < Stage::Cached {
             return None;
+        }
+        if self.device == Device::Gpu {
+            return Some(
+                self.layers.iter().map(|_| Box::new(FullKvCache::new().on_gpu()) as Box<dyn KvCache>).collect(),
+            );
         }
         // [task 2.1.4] Qwen2Model::new_cache
         todo!("week 2 day 1 task 4: Qwen2Model::new_cache - see book/src/week2/day1.md")

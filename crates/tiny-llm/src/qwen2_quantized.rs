@@ -6,25 +6,26 @@ use checkpoint::Checkpoint;
 use mlx_custom::{Constant, use_huge_pages};
 use mlx_rs::{Array, Dtype};
 
+use crate::fused::gpu::GpuBlock;
 use crate::fused::{FusedBlock, QkvWeights};
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix};
 use crate::qwen2::{Layer, TokenEmbedding};
 use crate::{
-    AttentionBackend, Embedding, Linear, Projection, Qwen2Attention, Qwen2Model, Result, RmsNorm, RotaryEmbedding,
-    Stage, SwiGluMlp, TransformerBlock,
+    AttentionBackend, Device, Embedding, Linear, Projection, Qwen2Attention, Qwen2Model, Result, RmsNorm,
+    RotaryEmbedding, Stage, SwiGluMlp, TransformerBlock,
 };
 
-/// The model at `stage`, which is [`Stage::Quantized`] or a later one.
+/// The model at `stage` for `device`; the stage is [`Stage::Quantized`] or a later one.
 ///
 /// A matrix that the checkpoint doesn't have in quantized form is dense, of `dtype`; a layer with such a matrix is
 /// not fused. `dtype` is that of the activations in any case.
 ///
 /// # Errors
 /// As [`Qwen2Model::load`].
-pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2Model> {
+pub fn load(device: Device, checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2Model> {
     let config = checkpoint.config();
-    let weights = Weights { checkpoint, dtype, stage, matrices: RefCell::default() };
+    let weights = Weights { device, checkpoint, dtype, stage, matrices: RefCell::default() };
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
     let rope =
         RotaryEmbedding::new(config.head_dim as i32, config.max_position_embeddings as i32, config.rope_theta, false)?;
@@ -38,6 +39,7 @@ pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2
         },
         rope,
         stage,
+        device,
     };
     // All at once, since neighbours share large pages.
     use_huge_pages(weights.matrices.borrow().iter().flat_map(ConstantMatrix::constants));
@@ -46,6 +48,7 @@ pub fn load(checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2
 
 /// What loading a part needs to know.
 struct Weights<'a> {
+    device: Device,
     checkpoint: &'a Checkpoint,
     dtype: Dtype,
     stage: Stage,
@@ -55,23 +58,33 @@ struct Weights<'a> {
 
 impl Weights<'_> {
     fn layer(&self, layer_idx: usize) -> Result<Layer> {
-        if self.stage >= Stage::Fused
+        if self.device == Device::Cpu
+            && self.stage >= Stage::Fused
             && let Some(block) = self.fused_block(layer_idx)?
         {
             return Ok(block.into());
+        }
+        if self.device == Device::Gpu && self.stage >= Stage::Flash {
+            return self.gpu_block(layer_idx).map(Layer::from);
         }
         self.block(layer_idx).map(Layer::from)
     }
 
     fn attention(&self) -> AttentionBackend {
-        if self.stage >= Stage::Flash { AttentionBackend::Flash } else { AttentionBackend::Plain }
+        match (self.stage >= Stage::Flash, self.device) {
+            (false, _) => AttentionBackend::Plain,
+            (true, Device::Cpu) => AttentionBackend::Flash,
+            (true, Device::Gpu) => AttentionBackend::FlashGpu,
+        }
     }
 
     /// A matrix in its quantized form, or `None` if the checkpoint doesn't have it so.
     fn matrix(&self, name: &str) -> Result<Option<QuantizedMatrix>> {
         let Some(tensor) = self.checkpoint.quantized(name)? else { return Ok(None) };
         let matrix = QuantizedMatrix::try_from(tensor)?;
-        self.matrices.borrow_mut().push(matrix.constant()?);
+        if self.device == Device::Cpu {
+            self.matrices.borrow_mut().push(matrix.constant()?);
+        }
         Ok(Some(matrix))
     }
 
@@ -91,12 +104,20 @@ impl Weights<'_> {
     }
 
     fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
+        Ok(self.stored_embedding(name, shape)?.on(self.device))
+    }
+
+    fn stored_embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
         // [task 2.2.9] load an embedding
         todo!("week 2 day 2 task 9: load an embedding - see book/src/week2/day2.md")
         // [end]
     }
 
     fn projection(&self, name: &str, shape: [usize; 2], bias: Option<Array>) -> Result<Projection> {
+        Ok(self.stored_projection(name, shape, bias)?.on(self.device))
+    }
+
+    fn stored_projection(&self, name: &str, shape: [usize; 2], bias: Option<Array>) -> Result<Projection> {
         // [task 2.2.9] load a projection
         todo!("week 2 day 2 task 9: load a projection - see book/src/week2/day2.md")
         // [end]
@@ -135,6 +156,37 @@ impl Weights<'_> {
             self.norm(&format!("{prefix}.input_layernorm.weight"))?,
             self.norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
         ))
+    }
+
+    /// A block of kernels for the GPU; its biases are apart from the projections.
+    fn gpu_block(&self, layer_idx: usize) -> Result<GpuBlock> {
+        let config = self.checkpoint.config();
+        let (hidden, intermediate, head_dim) = (config.hidden_size, config.intermediate_size, config.head_dim);
+        let (q_size, kv_size) = (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
+        let prefix = format!("model.layers.{layer_idx}");
+        let projection = |name: &str, outputs: usize, inputs: usize| {
+            self.projection(&format!("{prefix}.{name}.weight"), [outputs, inputs], None)
+        };
+        let bias = |name: &str, outputs: usize| self.bias(&format!("{prefix}.self_attn.{name}.bias"), outputs);
+        let biases = match (bias("q_proj", q_size)?, bias("k_proj", kv_size)?, bias("v_proj", kv_size)?) {
+            (Some(q), Some(k), Some(v)) => Some([q, k, v]),
+            _ => None,
+        };
+        Ok(GpuBlock {
+            input_layernorm: self.norm(&format!("{prefix}.input_layernorm.weight"))?,
+            qkv: [
+                projection("self_attn.q_proj", q_size, hidden)?,
+                projection("self_attn.k_proj", kv_size, hidden)?,
+                projection("self_attn.v_proj", kv_size, hidden)?,
+            ],
+            biases,
+            o_proj: projection("self_attn.o_proj", hidden, q_size)?,
+            post_attention_layernorm: self.norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
+            gate_proj: projection("mlp.gate_proj", intermediate, hidden)?,
+            up_proj: projection("mlp.up_proj", intermediate, hidden)?,
+            down_proj: projection("mlp.down_proj", hidden, intermediate)?,
+            head_dim,
+        })
     }
 
     /// A fused block, or `None` unless the checkpoint has all its matrices quantized, in formats that fit together.

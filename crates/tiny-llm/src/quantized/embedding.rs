@@ -1,14 +1,16 @@
 //! The embedding with quantized vectors, which is also the output head of a tied model.
 
 use half::{bf16, f16};
+use mlx_custom::gpu::GpuBackend;
 use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
 use mlx_rs::{Array, Dtype};
 
-use crate::Result;
+use crate::quantized::gpu::{quantized_embedding_gpu, quantized_matmul_gpu};
 use crate::quantized::matmul::is_float;
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::Float;
 use crate::quantized::{QuantizedMatrix, quantized_matmul};
+use crate::{Device, Result};
 
 /// One vector per token of the vocabulary, quantized.
 #[derive(Debug, Clone)]
@@ -17,19 +19,29 @@ pub struct QuantizedEmbedding {
     pub weight: QuantizedMatrix,
     /// Of the vectors that [`QuantizedEmbedding::forward`] returns.
     dtype: Dtype,
+    device: Device,
 }
 
 impl QuantizedEmbedding {
-    /// `weight` is `[V, E]`; looked-up vectors have `dtype`.
+    /// `weight` is `[V, E]`; looked-up vectors have `dtype`. It computes on the CPU.
     pub fn new(weight: QuantizedMatrix, dtype: Dtype) -> Self {
-        Self { weight, dtype }
+        Self { weight, dtype, device: Device::Cpu }
+    }
+
+    /// The same embedding, computing on `device`.
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
     }
 
     /// Looks up `token_ids` (`[..]`, an integer dtype): `[.., E]`. Only these rows are dequantized.
     ///
     /// # Errors
-    /// [`Error::Mlx`](crate::Error::Mlx) when the ids are not integers; an id beyond the vocabulary is an error when the array is evaluated.
+    /// [`Error::Mlx`](crate::Error::Mlx) when the ids are not integers; an id beyond the vocabulary is an error
+    /// when the array is evaluated, on the GPU a vector of NaN.
     pub fn forward(&self, token_ids: &Array) -> Result<Array> {
+        if self.device == Device::Gpu {
+            return quantized_embedding_gpu(GpuBackend::current()?, token_ids, &self.weight, self.dtype);
+        }
         // [task 2.2.9] QuantizedEmbedding::forward
         todo!("week 2 day 2 task 9: QuantizedEmbedding::forward - see book/src/week2/day2.md")
         // [end]
@@ -38,10 +50,19 @@ impl QuantizedEmbedding {
     /// Scores every token of the vocabulary by its vector's product with `x`: `[.., E]` to `[.., V]`.
     ///
     /// # Errors
-    /// As [`quantized_matmul`].
+    /// As [`quantized_matmul`] or [`quantized_matmul_gpu`].
     pub fn as_linear(&self, x: &Array) -> Result<Array> {
+        if self.device == Device::Gpu {
+            return self.as_linear_on_gpu(x);
+        }
         // [task 2.2.9] QuantizedEmbedding::as_linear
         todo!("week 2 day 2 task 9: QuantizedEmbedding::as_linear - see book/src/week2/day2.md")
+        // [end]
+    }
+
+    fn as_linear_on_gpu(&self, x: &Array) -> Result<Array> {
+        // [task 2.3.5] QuantizedEmbedding::as_linear on the GPU
+        todo!("week 2 day 3 task 5: QuantizedEmbedding::as_linear on the GPU - see book/src/week2/day3.md")
         // [end]
     }
 }

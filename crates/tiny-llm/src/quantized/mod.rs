@@ -10,10 +10,12 @@
 //! | [`tiles`] | work spread over threads |
 //! | [`matmul`] | the MLX operation |
 //! | [`linear`], [`embedding`] | the layers |
+//! | [`gpu`] | day 2.3: the same on a GPU |
 
 pub mod activations;
 pub mod affine;
 pub mod embedding;
+pub mod gpu;
 pub mod kernel;
 pub mod linear;
 pub mod matmul;

@@ -1,0 +1,92 @@
+//! Which kernel multiplies, by shape.
+
+use mlx_custom::gpu::GpuBackend;
+use mlx_rs::{Array, Dtype};
+
+use crate::Result;
+use crate::quantized::QuantizedMatrix;
+use crate::quantized::gpu::matvec::matvec;
+use crate::quantized::gpu::operands::Operands;
+use crate::quantized::gpu::plain::plain;
+use crate::quantized::gpu::tiled::{dequantized, tiled};
+
+/// The ways to multiply on a GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GpuMatmul {
+    /// [`plain`](crate::quantized::gpu::plain): one thread an output.
+    Plain,
+    /// [`matvec`](crate::quantized::gpu::matvec): few tokens.
+    Matvec,
+    /// [`tiled`](crate::quantized::gpu::tiled): many tokens.
+    Tiled,
+    /// Dequantize once, then MLX's own multiplication: very many tokens.
+    Dequantized,
+}
+
+impl GpuMatmul {
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Matvec, Self::Tiled, Self::Dequantized];
+
+    /// The fastest way for `tokens` rows of `dtype`, by the measurements in the book.
+    pub fn choose(tokens: usize, dtype: Dtype) -> Self {
+        // [task 2.3.5] GpuMatmul::choose
+        todo!("week 2 day 3 task 5: GpuMatmul::choose - see book/src/week2/day3.md")
+        // [end]
+    }
+}
+
+/// Up to so many tokens reading the weights costs more than multiplying them without matrix units.
+pub const MATVEC_UP_TO: usize = 8;
+
+/// From so many tokens on a detour through dequantized weights pays.
+pub const DEQUANTIZED_FROM: usize = 256;
+
+/// `x Wᵀ + b` with a quantized `W`: `[.., K]` to `[.., N]`, in `x`'s dtype, summed in f32.
+///
+/// `bias` is `[N]`. `x` must not be a view that begins in the middle of a row: kernels load 16 bytes at once.
+///
+/// # Errors
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) when shapes or dtypes do not fit;
+/// [`Error::Mlx`](crate::Error::Mlx) when the kernel cannot run here.
+pub fn quantized_matmul_gpu(x: &Array, matrix: &QuantizedMatrix, bias: Option<&Array>) -> Result<Array> {
+    let tokens = x.shape().split_last().map_or(0, |(_, leading)| leading.iter().product::<i32>() as usize);
+    quantized_matmul_gpu_with(GpuMatmul::choose(tokens, x.dtype()), x, matrix, bias)
+}
+
+/// [`quantized_matmul_gpu`] by the kernel of your choice.
+///
+/// # Errors
+/// As [`quantized_matmul_gpu`].
+pub fn quantized_matmul_gpu_with(
+    kind: GpuMatmul,
+    x: &Array,
+    matrix: &QuantizedMatrix,
+    bias: Option<&Array>,
+) -> Result<Array> {
+    quantized_matmul_gpu_on(GpuBackend::current()?, kind, x, matrix, bias)
+}
+
+/// [`quantized_matmul_gpu_with`] on a backend of your choice.
+///
+/// # Errors
+/// As [`quantized_matmul_gpu`], and when this machine lacks the backend.
+pub fn quantized_matmul_gpu_on(
+    backend: GpuBackend,
+    kind: GpuMatmul,
+    x: &Array,
+    matrix: &QuantizedMatrix,
+    bias: Option<&Array>,
+) -> Result<Array> {
+    let operands = Operands::new(backend, x, matrix, bias)?;
+    if operands.tokens == 0 || operands.outputs() == 0 {
+        // A grid has at least one thread.
+        let nothing = mlx_rs::ops::zeros_dtype(&[operands.tokens as i32, operands.outputs() as i32], operands.dtype())?;
+        return operands.with_leading_axes(&nothing);
+    }
+    let output = match kind {
+        GpuMatmul::Plain => plain(&operands)?,
+        GpuMatmul::Matvec => matvec(&operands)?,
+        GpuMatmul::Tiled => tiled(&operands)?,
+        GpuMatmul::Dequantized => dequantized(&operands)?,
+    };
+    operands.with_leading_axes(&output)
+}
