@@ -3,6 +3,7 @@
 use mlx_rs::Array;
 
 use crate::flash_attention::flash_attention;
+use crate::flash_attention::gpu::flash_attention_gpu;
 use crate::{AttentionMask, Result, scaled_dot_product_attention_grouped};
 
 /// How attention is computed.
@@ -13,6 +14,8 @@ pub enum AttentionBackend {
     Plain,
     /// One pass over tiles: day 2.4.
     Flash,
+    /// The same on a GPU, or in the emulator: day 2.5.
+    FlashGpu,
 }
 
 impl AttentionBackend {
@@ -24,6 +27,7 @@ impl AttentionBackend {
         match self {
             Self::Plain => scaled_dot_product_attention_grouped(query, key, value, None, mask),
             Self::Flash => flash_attention(query, key, value, None, mask),
+            Self::FlashGpu => flash_attention_gpu(query, key, value, None, mask),
         }
     }
 }

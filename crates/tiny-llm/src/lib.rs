@@ -20,7 +20,9 @@
 //! | 1.7 Sampling | [`sampler`], [`filters`] |
 //! | 2.1 KV cache | [`kv_cache`], [`kv_append`], [`full_kv_cache`] |
 //! | 2.2 Quantized matmul, CPU | [`quantized`], [`projection`], [`fused`], [`qwen2_quantized`] |
-//! | 2.3 Quantized matmul, GPU | [`quantized::gpu`], [`device`], [`slice_kv_cache`] |
+//! | 2.3 Quantized matmul, GPU | [`quantized::gpu`], [`device`], [`kv_append_gpu`] |
+//! | 2.4 FlashAttention-2, CPU | [`flash_attention`] |
+//! | 2.5 FlashAttention-2, GPU | [`flash_attention::gpu`], [`fused::gpu`] |
 //!
 //! Array shapes stand beside the code as `[B, H, L, D]`; the letters are explained in the book's glossary.
 //! Arrays are lazy: a function returns a description of the computation, and MLX runs it when a value is needed.
@@ -40,6 +42,7 @@ pub mod fused;
 pub mod generate;
 pub mod grouped_attention;
 pub mod kv_append;
+pub mod kv_append_gpu;
 pub mod kv_cache;
 pub mod language_model;
 pub mod linear;
@@ -52,7 +55,6 @@ pub mod qwen2_attention;
 pub mod qwen2_quantized;
 pub mod rope;
 pub mod sampler;
-pub mod slice_kv_cache;
 pub mod stage;
 pub mod stop_strings;
 
@@ -79,6 +81,5 @@ pub use qwen2::{Layer, Qwen2Model, TokenEmbedding, TransformerBlock};
 pub use qwen2_attention::Qwen2Attention;
 pub use rope::{Offset, RotaryEmbedding, rotate_half_split, rotate_interleaved};
 pub use sampler::{Sampler, SamplerOptions, greedy, sample_from_uniform};
-pub use slice_kv_cache::SliceKvCache;
 pub use stage::Stage;
 pub use stop_strings::{StopStringMatcher, StopStringOutcome};

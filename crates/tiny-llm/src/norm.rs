@@ -7,8 +7,8 @@ use crate::{Error, Result};
 /// Divides each vector by its root mean square, then scales each component by a learned weight.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
-    weight: Array,
-    eps: f32,
+    pub(crate) weight: Array,
+    pub(crate) eps: f32,
 }
 
 impl RmsNorm {

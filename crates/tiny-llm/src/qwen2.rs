@@ -5,11 +5,12 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use crate::fused::FusedBlock;
+use crate::fused::gpu::GpuBlock;
 use crate::quantized::QuantizedEmbedding;
 use crate::qwen2_quantized;
 use crate::{
     AttentionMask, Device, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
-    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, SliceKvCache, Stage, SwiGluMlp,
+    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -49,13 +50,15 @@ impl TransformerBlock {
     }
 }
 
-/// A layer, in one of the forms that compute the same. `TransformerBlock` and [`FusedBlock`] convert with `into()`.
+/// A layer, in one of the forms that compute the same. `TransformerBlock`, [`FusedBlock`] and [`GpuBlock`] convert with `into()`.
 #[derive(Debug, Clone)]
 pub enum Layer {
     /// Each step an operation of its own.
     Plain(TransformerBlock),
     /// Day 2.2: neighbouring steps in one operation.
     Fused(FusedBlock),
+    /// Day 2.5: neighbouring steps in one kernel.
+    Gpu(GpuBlock),
 }
 
 impl Layer {
@@ -73,6 +76,7 @@ impl Layer {
         match self {
             Self::Plain(block) => block.forward(x, rope, mask, cache),
             Self::Fused(block) => block.forward(x, rope, mask, cache),
+            Self::Gpu(block) => block.forward(x, rope, mask, cache),
         }
     }
 }
@@ -86,6 +90,12 @@ impl From<TransformerBlock> for Layer {
 impl From<FusedBlock> for Layer {
     fn from(block: FusedBlock) -> Self {
         Self::Fused(block)
+    }
+}
+
+impl From<GpuBlock> for Layer {
+    fn from(block: GpuBlock) -> Self {
+        Self::Gpu(block)
     }
 }
 
@@ -186,8 +196,8 @@ impl Qwen2Model {
         Self::load_on(Device::Cpu, checkpoint, dtype, stage)
     }
 
-    /// As [`Qwen2Model::load_stage`], for `device`. What a stage adds that exists for the other device only is left out:
-    /// layers are not fused on the GPU, and attention is the plain one.
+    /// As [`Qwen2Model::load_stage`], for `device`. On the GPU layers are fused and attention is that of day 2.5
+    /// at the stage `flash`; before it, they are plain.
     ///
     /// # Errors
     /// As [`Qwen2Model::load`].
@@ -257,7 +267,9 @@ impl LanguageModel for Qwen2Model {
             return None;
         }
         if self.device == Device::Gpu {
-            return Some(self.layers.iter().map(|_| Box::new(SliceKvCache::new()) as Box<dyn KvCache>).collect());
+            return Some(
+                self.layers.iter().map(|_| Box::new(FullKvCache::new().on_gpu()) as Box<dyn KvCache>).collect(),
+            );
         }
         // [task 2.1.4] Qwen2Model::new_cache
         todo!("week 2 day 1 task 4: Qwen2Model::new_cache - see book/src/week2/day1.md")

@@ -6,6 +6,7 @@ use checkpoint::Checkpoint;
 use mlx_custom::{Constant, use_huge_pages};
 use mlx_rs::{Array, Dtype};
 
+use crate::fused::gpu::GpuBlock;
 use crate::fused::{FusedBlock, QkvWeights};
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix};
@@ -63,12 +64,18 @@ impl Weights<'_> {
         {
             return Ok(block.into());
         }
+        if self.device == Device::Gpu && self.stage >= Stage::Flash {
+            return self.gpu_block(layer_idx).map(Layer::from);
+        }
         self.block(layer_idx).map(Layer::from)
     }
 
     fn attention(&self) -> AttentionBackend {
-        let has_flash = self.device == Device::Cpu && self.stage >= Stage::Flash;
-        if has_flash { AttentionBackend::Flash } else { AttentionBackend::Plain }
+        match (self.stage >= Stage::Flash, self.device) {
+            (false, _) => AttentionBackend::Plain,
+            (true, Device::Cpu) => AttentionBackend::Flash,
+            (true, Device::Gpu) => AttentionBackend::FlashGpu,
+        }
     }
 
     /// A matrix in its quantized form, or `None` if the checkpoint doesn't have it so.
@@ -149,6 +156,37 @@ impl Weights<'_> {
             self.norm(&format!("{prefix}.input_layernorm.weight"))?,
             self.norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
         ))
+    }
+
+    /// A block of kernels for the GPU; its biases are apart from the projections.
+    fn gpu_block(&self, layer_idx: usize) -> Result<GpuBlock> {
+        let config = self.checkpoint.config();
+        let (hidden, intermediate, head_dim) = (config.hidden_size, config.intermediate_size, config.head_dim);
+        let (q_size, kv_size) = (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
+        let prefix = format!("model.layers.{layer_idx}");
+        let projection = |name: &str, outputs: usize, inputs: usize| {
+            self.projection(&format!("{prefix}.{name}.weight"), [outputs, inputs], None)
+        };
+        let bias = |name: &str, outputs: usize| self.bias(&format!("{prefix}.self_attn.{name}.bias"), outputs);
+        let biases = match (bias("q_proj", q_size)?, bias("k_proj", kv_size)?, bias("v_proj", kv_size)?) {
+            (Some(q), Some(k), Some(v)) => Some([q, k, v]),
+            _ => None,
+        };
+        Ok(GpuBlock {
+            input_layernorm: self.norm(&format!("{prefix}.input_layernorm.weight"))?,
+            qkv: [
+                projection("self_attn.q_proj", q_size, hidden)?,
+                projection("self_attn.k_proj", kv_size, hidden)?,
+                projection("self_attn.v_proj", kv_size, hidden)?,
+            ],
+            biases,
+            o_proj: projection("self_attn.o_proj", hidden, q_size)?,
+            post_attention_layernorm: self.norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
+            gate_proj: projection("mlp.gate_proj", intermediate, hidden)?,
+            up_proj: projection("mlp.up_proj", intermediate, hidden)?,
+            down_proj: projection("mlp.down_proj", hidden, intermediate)?,
+            head_dim,
+        })
     }
 
     /// A fused block, or `None` unless the checkpoint has all its matrices quantized, in formats that fit together.

@@ -1,5 +1,6 @@
 //! Attention that never holds its matrix of scores
-//! (Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning*, 2023), on the CPU.
+//! (Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning*, 2023), on the CPU
+//! and, in [`gpu`], on a GPU.
 //!
 //! The plain path computes all `L x S` scores, then their softmax, then the weighted values. Here a tile of queries
 //! meets one tile of keys after another, and keeps what it needs to go on: for each query the largest score, the sum of
@@ -14,9 +15,11 @@
 //! | [`operation`] | the whole as an operation of MLX |
 //! | [`shape`], [`operand`], [`aligned`] | sizes, inputs, working memory |
 //! | [`simd`] | vectors and products |
+//! | [`gpu`] | the same on a GPU, day 2.5 |
 
 pub mod aligned;
 pub mod attention;
+pub mod gpu;
 pub mod key_tile;
 pub mod mask;
 pub mod online_softmax;
@@ -79,7 +82,7 @@ pub fn flash_attention_with(
     mask: &AttentionMask,
     options: Options,
 ) -> Result<Array> {
-    let shape = shape_of(query, key, value)?;
+    let shape = shape_of(OPERATION, query, key, value)?;
     if let Some(tiling @ (Tiling { positions: 0, .. } | Tiling { keys: 0, .. } | Tiling { splits: 0, .. })) =
         options.tiling
     {
@@ -105,8 +108,8 @@ pub fn flash_attention_with(
     Ok(attended)
 }
 
-/// The sizes, if the three belong together.
-fn shape_of(query: &Array, key: &Array, value: &Array) -> Result<AttentionShape> {
+/// The sizes, if the three belong together; errors name the `operation`.
+fn shape_of(operation: &'static str, query: &Array, key: &Array, value: &Array) -> Result<AttentionShape> {
     let fits = query.ndim() == 4
         && key.ndim() == 4
         && value.shape() == key.shape()
@@ -116,7 +119,7 @@ fn shape_of(query: &Array, key: &Array, value: &Array) -> Result<AttentionShape>
         let message = format!(
             "query {query:?}, key {key:?}, value {value:?} are not [B, H_q, L, D], [B, H_kv, S, D] and [B, H_kv, S, D]"
         );
-        return Err(Error::invalid(OPERATION, message));
+        return Err(Error::invalid(operation, message));
     }
     let size = |array: &Array, axis| array.dim(axis) as usize;
     let shape = AttentionShape {
@@ -130,15 +133,15 @@ fn shape_of(query: &Array, key: &Array, value: &Array) -> Result<AttentionShape>
     if shape.num_kv_heads == 0 || !shape.num_heads.is_multiple_of(shape.num_kv_heads) {
         let (n_heads, n_kv_heads) = (shape.num_heads, shape.num_kv_heads);
         let message = format!("{n_heads} query heads cannot share {n_kv_heads} key-value heads evenly");
-        return Err(Error::invalid(OPERATION, message));
+        return Err(Error::invalid(operation, message));
     }
     if shape.query_len > 0 && shape.key_len == 0 {
-        return Err(Error::invalid(OPERATION, format!("{} queries and no keys", shape.query_len)));
+        return Err(Error::invalid(operation, format!("{} queries and no keys", shape.query_len)));
     }
     for array in [query, key, value] {
         if !is_readable(array.dtype()) {
             let message = format!("takes Float32, Float16 and Bfloat16, not {:?}", array.dtype());
-            return Err(Error::invalid(OPERATION, message));
+            return Err(Error::invalid(operation, message));
         }
     }
     Ok(shape)

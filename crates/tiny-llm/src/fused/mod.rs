@@ -12,6 +12,7 @@
 //! | [`layer`] | all of these, the cache and flash attention |
 
 pub mod block;
+pub mod gpu;
 pub mod layer;
 pub mod linear_add;
 pub mod qkv;

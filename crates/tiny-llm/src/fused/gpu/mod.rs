@@ -1,0 +1,35 @@
+//! The small steps between matrix products and attention, on the GPU: one kernel each in place of several operations.
+//!
+//! On a GPU an operation that computes little costs its launch and its way to memory and back. Each of these reads its
+//! inputs once and writes its outputs once.
+//!
+//! | function | the plain layers that it replaces |
+//! |---|---|
+//! | [`rms_norm_gpu`] | [`RmsNorm`](crate::RmsNorm) |
+//! | [`add_rms_norm_gpu`] | the residual addition and the RMSNorm behind it |
+//! | [`rope_qk_gpu`] | three biases, moving the heads, two rotary embeddings |
+//! | [`GpuBlock`] | a whole layer |
+//! | [`swiglu_gpu`] | [`silu`](crate::silu) and the product with up |
+
+pub mod block;
+pub mod norm;
+pub mod rope;
+pub mod swiglu;
+
+use mlx_rs::Array;
+
+use crate::{Error, Result};
+pub use block::GpuBlock;
+pub use norm::{add_rms_norm_gpu, rms_norm_gpu};
+pub use rope::{ProjectionBiases, rope_qk_gpu};
+pub use swiglu::swiglu_gpu;
+
+/// The `N` outputs of a kernel that has as many.
+fn take<const N: usize>(kernel: &'static str, outputs: Vec<Array>) -> Result<[Array; N]> {
+    let n = outputs.len();
+    outputs.try_into().map_err(|_| Error::invalid(kernel, format!("the kernel gave {n} outputs, not {N}")))
+}
+
+fn sizes(shape: &[i32]) -> Vec<usize> {
+    shape.iter().map(|&n| n as usize).collect()
+}
