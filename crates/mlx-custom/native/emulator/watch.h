@@ -223,6 +223,8 @@ EMU_COLD void misaligned(Fiber* fiber, uint64_t address, uint64_t n_bytes, uint6
   }
   const auto offset = int64_t(address - reinterpret_cast<uint64_t>(array->origin));
   found(fiber, MISALIGNED, number, offset, n_bytes, pc);
+  // The processor's own wide loads may fault there.
+  if (n_bytes >= 16) abandon(fiber);
 }
 
 // A copy will write there at some time before it is waited for. Until then the memory holds nothing that may be read.
