@@ -36,8 +36,8 @@ float offset = 0.0f;
 // The SIMD group's part of the tile: ROWS x COLUMNS tiles of 16 x 16.
 constexpr int ROWS = TILE_M / SIMD_M / 16;
 constexpr int COLUMNS = TILE_N / SIMD_N / 16;
-const int simd_m = int(simdgroup_index_in_threadgroup) / SIMD_N * (ROWS * 16);
-const int simd_n = int(simdgroup_index_in_threadgroup) % SIMD_N * (COLUMNS * 16);
+const int part_m = int(simdgroup_index_in_threadgroup) / SIMD_N * (ROWS * 16);
+const int part_n = int(simdgroup_index_in_threadgroup) % SIMD_N * (COLUMNS * 16);
 TileAcc sums[ROWS * COLUMNS];
 #pragma unroll
 for (int i = 0; i < ROWS * COLUMNS; i++) {
@@ -87,8 +87,8 @@ for (int step = first_step - 1; step < end_step; step++) {
         offset = float(biases[group]);
     }
     if (step >= first_step) {
-        const threadgroup T* x_tile = x_tiles + (step % 2) * (TILE_M * STRIDE) + simd_m * STRIDE;
-        const threadgroup T* w_tile = w_tiles + (step % 2) * (TILE_N * STRIDE) + simd_n * STRIDE;
+        const threadgroup T* x_tile = x_tiles + (step % 2) * (TILE_M * STRIDE) + part_m * STRIDE;
+        const threadgroup T* w_tile = w_tiles + (step % 2) * (TILE_N * STRIDE) + part_n * STRIDE;
         #pragma unroll
         for (int k = 0; k < TILE_K; k += 16) {
             TileA<T> a[ROWS];
@@ -110,8 +110,8 @@ for (int step = first_step - 1; step < end_step; step++) {
 }
 #pragma unroll
 for (int i = 0; i < ROWS * COLUMNS; i++) {
-    const int m = first_m + simd_m + i / COLUMNS * 16;
-    const int n = first_n + simd_n + i % COLUMNS * 16;
+    const int m = first_m + part_m + i / COLUMNS * 16;
+    const int n = first_n + part_n + i % COLUMNS * 16;
     tile_for_each(sums[i], [&](ushort row, ushort column, thread float& value) {
         if (m + row < M && n + column < N) {
             const float added = HAS_BIAS && split == 0 ? float(bias[n + column]) : 0.0f;
