@@ -84,7 +84,7 @@ struct Finding {
   Place other_place;
 };
 
-// One access of one lane, recorded in the first threadgroup to see how lanes fall together.
+// One access of one lane of the launch's first SIMD group.
 struct Access {
   uint64_t address;
   uint64_t pc;

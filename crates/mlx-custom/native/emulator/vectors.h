@@ -18,11 +18,32 @@ struct RawOf<16> { using type = uint __attribute__((vector_size(16), may_alias))
 template <>
 struct RawOf<32> { using type = uint __attribute__((vector_size(32), may_alias)); };
 
+// clang would load only those elements of a vector that are used later, and the access would no more be seen as one.
+template <typename Raw>
+EMU_INLINE Raw whole(const Raw& from) {
+  const Raw raw = from;
+#if defined(__clang__)
+#if __has_feature(thread_sanitizer)
+  if constexpr (sizeof(Raw) == 8) {
+    __asm__ volatile("" ::"r"(__builtin_bit_cast(ulong, raw)));
+  }
+  if constexpr (sizeof(Raw) == 16) {
+#if defined(__x86_64__)
+    __asm__ volatile("" ::"x"(raw));
+#elif defined(__aarch64__)
+    __asm__ volatile("" ::"w"(raw));
+#endif
+  }
+#endif
+#endif
+  return raw;
+}
+
 }  // namespace emu
 
 #define EMU_VECTOR_COMMON(N)                                                                        \
   vec() = default;                                                                                         \
-  EMU_INLINE vec(const vec& other) : raw(other.raw) {}                                                     \
+  EMU_INLINE vec(const vec& other) : raw(emu::whole(other.raw)) {}                                         \
   EMU_INLINE vec& operator=(const vec& other) {                                                            \
     raw = other.raw;                                                                                       \
     return *this;                                                                                          \

@@ -58,6 +58,9 @@ EMU_COLD void out_of_bounds(Fiber* fiber, bool is_write, uint32_t number, const 
   found(fiber, is_write ? OUT_OF_BOUNDS_WRITE : OUT_OF_BOUNDS_READ, number, offset, n_bytes, pc);
 }
 
+// Of the first SIMD group it is kept how its lanes' accesses fall together.
+inline bool is_recorded(const Fiber* fiber) { return fiber->worker->group == 0 && fiber->thread.simd_group == 0; }
+
 EMU_COLD void record_access(Fiber* fiber, uint64_t address, uint64_t n_bytes, uint64_t pc, bool is_threadgroup) {
   WorkerResult* result = fiber->worker->result;
   const WorkerMemory* memory = fiber->worker->memory;
@@ -160,7 +163,7 @@ inline void access_device(Fiber* fiber, uint64_t address, uint64_t n_bytes, uint
     const uint8_t bit = WRITE ? 2 : 1, seen = __atomic_load_n(&array.touched[word], __ATOMIC_RELAXED);
     if (!(seen & bit)) __atomic_store_n(&array.touched[word], uint8_t(seen | bit), __ATOMIC_RELAXED);
   }
-  if (worker->group == 0) record_access(fiber, address, n_bytes, pc, false);
+  if (is_recorded(fiber)) record_access(fiber, address, n_bytes, pc, false);
   if (array.kind == OUTPUT) {
     watch_output<WRITE>(fiber, number, array, offset, n_bytes, pc);
   } else if (WRITE) {
@@ -179,7 +182,7 @@ inline void access_threadgroup(Fiber* fiber, uint64_t address, uint64_t n_bytes,
     return out_of_bounds(fiber, WRITE, reported_number, array, address, n_bytes, pc);
   }
   (WRITE ? worker->result->counters.threadgroup_written : worker->result->counters.threadgroup_read) += n_bytes;
-  if (worker->group == 0) record_access(fiber, address, n_bytes, pc, true);
+  if (is_recorded(fiber)) record_access(fiber, address, n_bytes, pc, true);
   const uint32_t element_bytes = array.element_bytes;
   // Parts of an element are not told apart.
   if (n_bytes < element_bytes && !WRITE) return;
@@ -220,6 +223,8 @@ EMU_COLD void misaligned(Fiber* fiber, uint64_t address, uint64_t n_bytes, uint6
   }
   const auto offset = int64_t(address - reinterpret_cast<uint64_t>(array->origin));
   found(fiber, MISALIGNED, number, offset, n_bytes, pc);
+  // The processor's own wide loads may fault there.
+  if (n_bytes >= 16) abandon(fiber);
 }
 
 // A copy will write there at some time before it is waited for. Until then the memory holds nothing that may be read.

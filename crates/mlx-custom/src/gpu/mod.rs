@@ -6,6 +6,28 @@
 //! - on NVIDIA's GPUs through MLX's `cuda_kernel`, behind a prelude that gives Metal's names a meaning in CUDA;
 //! - anywhere else in an emulator on the CPU ([`emulator`]), which compiles the same body with the system's C++ compiler and
 //!   watches it: accesses out of bounds, races, missed barriers, threadgroup memory read before it is written.
+//!
+//! # What a body may use
+//!
+//! Metal as it is, of which the preludes cover: the indices of threads (`thread_position_in_grid.x`, `thread_index_in_simdgroup`, ...);
+//! `threadgroup T name[N];` at the body's top level; `threadgroup_barrier` and `simdgroup_barrier`; `simd_sum`, `simd_max`,
+//! `simd_min`, `simd_shuffle`, `_xor`, `_down`, `_up`, `simd_broadcast`, `simd_any`, `simd_all`; scalars, vectors of 2 to 4 elements
+//! and loads of whole vectors through a cast pointer; `as_type`; the usual functions of `metal::`, `fast::` and `precise::`.
+//! SIMD groups have 32 threads. Arithmetic of `half` or `bfloat16_t` with `float` is done in float. [`check_metal`] finds what isn't Metal.
+//!
+//! Beyond Metal, the same on all backends:
+//!
+//! - `async_copy16(to, from)` copies 16 bytes, aligned to 16, from device to threadgroup memory while the thread goes on; with a third
+//!   argument `false` it writes zeros. `async_commit()` closes a group, `async_wait<N>()` waits until at most `N` groups are
+//!   under way; then a barrier.
+//! - Matrix tiles of 16x16 that a whole SIMD group owns: `TileA<T>` and `TileB<T>` (T is `half`, `bfloat16_t`, or `float`, which is
+//!   slow on CUDA) and sums in `TileAcc`, always float. `tile_load(a, p, row_stride)`, `tile_load(b, p, row_stride)` and
+//!   `tile_load_transposed(b, p, row_stride)`, where memory holds `[n][k]`, read threadgroup memory; rows must begin at multiples of
+//!   16 bytes. `tile_clear(acc)`, `tile_multiply_add(acc, a, b)`. `tile_for_each(acc, f)` calls `f(row, column, value)` for the
+//!   values that this lane owns; `tile_for_each_pair` calls `f(row, column, left, right)` for two neighbours.
+//! - For softmax: `tile_row_max(acc, rows)` and `tile_row_sum` give the `TILE_ROWS_PER_LANE` rows that this lane owns, also over an
+//!   array of tiles side by side; `tile_row_of(i)` says which those are; `tile_for_each_of_row(acc, f)` calls
+//!   `f(i, row, column, value)`; `tile_scale_rows(acc, factors)`; `tile_acc_to_a(a, acc)` makes sums the next product's left operand.
 
 pub mod backend;
 mod checks;
@@ -16,9 +38,11 @@ pub mod launch;
 pub mod lowering;
 mod memory;
 mod metal;
+pub mod metal_check;
 pub mod tokens;
 
 pub use backend::GpuBackend;
 pub use kernel::GpuKernel;
 pub use launch::{Launch, TemplateValue};
 pub use lowering::{Lowered, ThreadgroupArray};
+pub use metal_check::check_metal;

@@ -15,12 +15,15 @@ static SIMD: GpuKernel = GpuKernel {
     strided: false,
 };
 
+/// What one lane gets, from the numbers of its group.
+type Lane<'a> = &'a dyn Fn(&[f32], usize) -> f32;
+
 /// What the kernel should give, for whole numbers small enough to be exact in every type.
 fn expected(a: &[f32]) -> Vec<f32> {
-    let per_lane = |f: &dyn Fn(&[f32], usize) -> f32| -> Vec<f32> {
+    let per_lane = |f: Lane<'_>| -> Vec<f32> {
         a.chunks(32).flat_map(|group| (0..32).map(|lane| f(group, lane)).collect::<Vec<_>>()).collect()
     };
-    let rows: [&dyn Fn(&[f32], usize) -> f32; 10] = [
+    let rows: [Lane<'_>; 10] = [
         &|group, _| group.iter().sum(),
         &|group, _| group.iter().copied().fold(f32::MIN, f32::max),
         &|group, _| group.iter().copied().fold(f32::MAX, f32::min),

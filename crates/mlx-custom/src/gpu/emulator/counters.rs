@@ -43,10 +43,10 @@ pub struct KernelCounters {
     pub simd_barriers: u64,
     /// SIMD-group operations (sums, shuffles, products of tiles), summed over SIMD groups.
     pub simd_operations: u64,
-    /// Of the first threadgroup's accesses to device memory: pieces of 128 bytes touched by a SIMD group's lanes together,
+    /// Of the first SIMD group's accesses to device memory (at most 512 per lane): pieces of 128 bytes touched by its lanes together,
     /// divided by the fewest that could hold as many bytes. 1 is perfect; 32, or more, is one piece per lane.
     pub segments_per_least: f64,
-    /// Of the first threadgroup's accesses to threadgroup memory: the most lanes of a SIMD group that want different words of one
+    /// Of the first SIMD group's accesses to threadgroup memory: the most lanes that want different words of one
     /// bank (of 32, 4 bytes wide) at once. 1 is free of conflicts; 0: there was no such access.
     pub worst_bank_conflict: u32,
 }

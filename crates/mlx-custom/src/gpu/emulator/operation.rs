@@ -30,9 +30,9 @@ pub(super) struct Emulation {
 
 /// What one run of all threadgroups gave.
 struct Outcome {
-    results: Vec<Box<WorkerResult>>,
+    results: Vec<WorkerResult>,
     needs_fibers: bool,
-    /// From the worker that ran the first threadgroup.
+    /// Of the first SIMD group.
     accesses: Vec<abi::Access>,
 }
 
@@ -174,7 +174,7 @@ impl Emulation {
             if result.n_accesses > 0 {
                 outcome.accesses = memory.accesses(result.n_accesses).to_vec();
             }
-            outcome.results.push(result);
+            outcome.results.push(*result);
             memory.give_back();
         }
         Ok(outcome)

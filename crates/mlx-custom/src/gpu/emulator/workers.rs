@@ -10,8 +10,8 @@ use super::region::Region;
 const MAX_THREADS: usize = 1024;
 /// The address range of one threadgroup array: 1 GiB, or what the system gives; arrays lie in its middle.
 const SHIFTS: (u32, u32) = (30, 20);
-/// Accesses that are recorded at most: enough for a threadgroup of 1024 threads that makes 256 accesses each.
-const MAX_ACCESSES: usize = 1 << 18;
+/// Accesses that are recorded at most: 512 of each lane of a SIMD group.
+const MAX_ACCESSES: usize = 1 << 14;
 /// Room that stays untouched between two stacks. A page is not larger on any of the supported systems.
 const GUARD_BYTES: usize = 16 << 10;
 
@@ -52,7 +52,7 @@ impl WorkerMemory {
         Ok(Self { stacks, first_stack, threadgroup, threadgroup_shift, accesses: Vec::new() })
     }
 
-    /// The view that the runtime uses; with `records`, it has room for the accesses of the first threadgroup.
+    /// The view that the runtime uses; with `records`, it has room for the accesses of the first SIMD group.
     pub fn raw(&mut self, records: bool) -> abi::WorkerMemory {
         if records && self.accesses.is_empty() {
             self.accesses = vec![Access::default(); MAX_ACCESSES];
