@@ -190,7 +190,7 @@ fn task_4_tiled_in_other_formats(#[values((64, 8), (128, 4))] (group_size, bits)
 /// The largest tile, which real GPUs take.
 #[test]
 fn task_4_tiled_in_large_tiles() {
-    let shape = TileShape { m: 128, n: 128, k: 32, simd_m: 2, simd_n: 4 };
+    let shape = TileShape { m: 128, n: 128, k: 32, simd_m: 2, simd_n: 4, splits: 1 };
     let format = Format { group_size: 32, bits: 4 };
     gpu_kernels::sweep_with(
         &format!("{shape:?}"),
@@ -201,6 +201,19 @@ fn task_4_tiled_in_large_tiles() {
         &[2],
         |backend, x, matrix| tiled_in(shape, &Operands::new(backend, x, matrix, None)?),
     );
+}
+
+/// K in parts, of which the last are shorter or empty.
+#[rstest]
+fn task_4_tiled_in_parts_of_k(#[values(2, 3, 7)] splits: usize) {
+    let shape = TileShape { m: 32, n: 64, k: 32, simd_m: 1, simd_n: 4, splits };
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case("multiply/batch_f16");
+    let (matrix, bias) = (Matrix::of(case).in_mlx(), case.optional_array("bias"));
+    for backend in GpuBackend::available() {
+        let operands = must(Operands::new(backend, &case.array("x"), &matrix, bias.as_ref()));
+        case.check(tiled_in(shape, &operands).and_then(|out| operands.with_leading_axes(&out)));
+    }
 }
 
 #[rstest]

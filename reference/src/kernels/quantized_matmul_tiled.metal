@@ -1,12 +1,12 @@
 // Inputs: x [M, K], packed [N, K * BITS / 32] uint, scales and biases [N, K / GROUP_SIZE], bias [N].
-// Output: out [M, N].
-// Template: T (of x and the tiles), TILE_M, TILE_N, TILE_K (16 or 32), SIMD_M and SIMD_N (how the SIMD groups share the
-// tile; SIMD_M * SIMD_N * 32 = threads), BITS, GROUP_SIZE, HAS_BIAS.
+// Output: out [SPLITS, M, N], whose sum over SPLITS is the result.
+// Template: T (of x and the tiles), O (of out), TILE_M, TILE_N, TILE_K (16 or 32), SIMD_M and SIMD_N (how the SIMD groups share the
+// tile; SIMD_M * SIMD_N * 32 = threads), SPLITS (K is shared by so many threadgroups), BITS, GROUP_SIZE, HAS_BIAS.
 //
 // A threadgroup computes TILE_M x TILE_N outputs. It walks along K in steps of TILE_K: x as it is and the weights
 // dequantized stand in threadgroup memory, twice, so that one step is fetched while the other is multiplied.
 
-constexpr int STRIDE = TILE_K + 16 / sizeof(T); // Padding of 16 bytes: rows begin in different banks.
+constexpr int STRIDE = TILE_K + 8; // Padding of at least 16 bytes: rows begin in different banks.
 constexpr int THREADS = SIMD_M * SIMD_N * 32;
 threadgroup T x_tiles[2 * TILE_M * STRIDE];
 threadgroup T w_tiles[2 * TILE_N * STRIDE];
@@ -16,6 +16,7 @@ const int K = x_shape[1];
 const int N = packed_shape[0];
 const int first_m = int(threadgroup_position_in_grid.x) * TILE_M;
 const int first_n = int(threadgroup_position_in_grid.y) * TILE_N;
+const int split = int(threadgroup_position_in_grid.z);
 const int thread_index = int(thread_index_in_threadgroup);
 
 // Which part of a step this thread fetches. Rows past the end repeat the last row; their results are not stored.
@@ -45,10 +46,13 @@ for (int i = 0; i < ROWS * COLUMNS; i++) {
 
 const int pieces_per_row = TILE_K * int(sizeof(T)) / 16;
 const int per_piece = 16 / int(sizeof(T));
-const int n_steps = K / TILE_K;
-for (int step = -1; step < n_steps; step++) {
+const int steps_of_split = (K / TILE_K + SPLITS - 1) / SPLITS;
+const int first_step = split * steps_of_split;
+const int end_step = min(first_step + steps_of_split, K / TILE_K);
+// One step more than there are: the first only fetches.
+for (int step = first_step - 1; step < end_step; step++) {
     const int next = step + 1;
-    if (step >= 0) {
+    if (step >= first_step) {
         // The words of this step, which arrived while the last one was multiplied.
         threadgroup T* to = w_tiles + (step % 2) * (TILE_N * STRIDE) + w_row * STRIDE + w_word * per_word;
         #pragma unroll
@@ -65,7 +69,7 @@ for (int step = -1; step < n_steps; step++) {
         // From here on everyone sees this step's tiles, and nobody reads the last step's any more.
         threadgroup_barrier(mem_flags::mem_threadgroup);
     }
-    if (next < n_steps) {
+    if (next < end_step) {
         threadgroup T* x_tile = x_tiles + (next % 2) * (TILE_M * STRIDE);
         for (int piece = thread_index; piece < TILE_M * pieces_per_row; piece += THREADS) {
             const int row = piece / pieces_per_row;
@@ -82,7 +86,7 @@ for (int step = -1; step < n_steps; step++) {
         scale = float(scales[group]);
         offset = float(biases[group]);
     }
-    if (step >= 0) {
+    if (step >= first_step) {
         const threadgroup T* x_tile = x_tiles + (step % 2) * (TILE_M * STRIDE) + simd_m * STRIDE;
         const threadgroup T* w_tile = w_tiles + (step % 2) * (TILE_N * STRIDE) + simd_n * STRIDE;
         #pragma unroll
@@ -110,8 +114,8 @@ for (int i = 0; i < ROWS * COLUMNS; i++) {
     const int n = first_n + simd_n + i % COLUMNS * 16;
     tile_for_each(sums[i], [&](ushort row, ushort column, thread float& value) {
         if (m + row < M && n + column < N) {
-            const float added = HAS_BIAS ? float(bias[n + column]) : 0.0f;
-            out[size_t(m + row) * N + n + column] = T(value + added);
+            const float added = HAS_BIAS && split == 0 ? float(bias[n + column]) : 0.0f;
+            out[(size_t(split) * M + m + row) * N + n + column] = O(value + added);
         }
     });
 }

@@ -44,9 +44,12 @@ pub fn tiled() -> Vec<Candidate> {
         [64, 256, 2, 4],
     ];
     for [m, n, simd_m, simd_n] in shapes {
-        for k in [16, 32] {
-            let shape = TileShape { m, n, k, simd_m, simd_n };
-            let name = format!("{m} x {n} x {k}, SIMD groups {simd_m} x {simd_n}");
+        for splits in [1, 2, 4, 8] {
+            if splits > 1 && m > 64 {
+                continue;
+            }
+            let shape = TileShape { m, n, k: 32, simd_m, simd_n, splits };
+            let name = format!("{m} x {n}, SIMD {simd_m} x {simd_n}, {splits} splits");
             candidates.push(Candidate::new(name, Kind::Tiled(shape)));
         }
     }

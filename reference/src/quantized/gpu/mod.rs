@@ -23,3 +23,20 @@ pub mod tiled;
 pub use dequantize::dequantize_gpu;
 pub use dispatch::{GpuMatmul, quantized_matmul_gpu, quantized_matmul_gpu_on, quantized_matmul_gpu_with};
 pub use embedding::quantized_embedding_gpu;
+
+// [reference only] what can be said about Metal without Apple's compiler
+#[cfg(test)]
+mod tests {
+    use mlx_custom::gpu::check_metal;
+
+    use super::{dequantize, embedding, matvec, plain, tiled};
+
+    #[test]
+    fn kernels_keep_to_metal() {
+        let kernels = [&dequantize::DEQUANTIZE, &plain::PLAIN, &matvec::MATVEC, &tiled::TILED, &embedding::EMBEDDING];
+        for kernel in kernels {
+            assert_eq!(check_metal(kernel, &["T", "O"]), [], "{}", kernel.name);
+        }
+    }
+}
+// [end]

@@ -1,5 +1,6 @@
 //! Many tokens: every weight is used often, so the kernel is about multiplying.
 
+use mlx_custom::TensorType;
 use mlx_custom::gpu::{GpuBackend, GpuKernel, Launch, TemplateValue};
 use mlx_rs::{Array, Dtype};
 
@@ -33,22 +34,32 @@ pub struct TileShape {
     pub simd_m: usize,
     /// SIMD groups along the outputs.
     pub simd_n: usize,
+    /// Threadgroups that share K. Their sums are added up by a second operation.
+    pub splits: usize,
 }
 
+/// With fewer threadgroups than this, some of a large GPU's multiprocessors have nothing to do.
+const ENOUGH_THREADGROUPS: usize = 256;
+
+/// Fewer steps of K than this are not worth a threadgroup.
+const MIN_STEPS: usize = 16;
+
 impl TileShape {
-    /// For `tokens` rows of `dtype`.
-    pub fn choose(backend: GpuBackend, dtype: Dtype, tokens: usize) -> Self {
-        if dtype == Dtype::Float32 {
-            return Self { m: 32, n: 64, k: 16, simd_m: 1, simd_n: 4 };
-        }
-        if tokens <= 32 {
-            return Self { m: 32, n: 64, k: 32, simd_m: 1, simd_n: 4 };
-        }
+    /// For these operands.
+    pub fn choose(operands: &Operands<'_>) -> Self {
+        let tokens = operands.tokens;
         // Two large tiles of two steps are 40 KiB: too much for Apple's 32 KiB of threadgroup memory.
-        if backend == GpuBackend::Cuda && tokens > 64 {
-            return Self { m: 128, n: 128, k: 32, simd_m: 2, simd_n: 4 };
-        }
-        Self { m: 64, n: 64, k: 32, simd_m: 2, simd_n: 2 }
+        let has_room = operands.backend == GpuBackend::Cuda;
+        let whole = match operands.dtype() {
+            Dtype::Float32 => Self { m: 32, n: 64, k: 16, simd_m: 1, simd_n: 4, splits: 1 },
+            _ if tokens <= 16 => Self { m: 16, n: 64, k: 32, simd_m: 1, simd_n: 4, splits: 1 },
+            _ if tokens <= 32 => Self { m: 32, n: 64, k: 32, simd_m: 1, simd_n: 4, splits: 1 },
+            _ if tokens > 64 && has_room => Self { m: 128, n: 128, k: 32, simd_m: 2, simd_n: 4, splits: 1 },
+            _ => Self { m: 64, n: 64, k: 32, simd_m: 2, simd_n: 2, splits: 1 },
+        };
+        let threadgroups = tokens.div_ceil(whole.m) * operands.outputs().div_ceil(whole.n);
+        let most = (operands.inputs() / whole.k / MIN_STEPS).max(1);
+        Self { splits: (ENOUGH_THREADGROUPS / threadgroups).clamp(1, most), ..whole }
     }
 }
 
@@ -57,7 +68,7 @@ impl TileShape {
 /// # Errors
 /// [`Error::Mlx`](crate::Error::Mlx) when the kernel cannot run.
 pub fn tiled(operands: &Operands<'_>) -> Result<Array> {
-    tiled_in(TileShape::choose(operands.backend, operands.dtype(), operands.tokens), operands)
+    tiled_in(TileShape::choose(operands), operands)
 }
 
 /// [`tiled`], cut up as `shape` says.
@@ -66,7 +77,11 @@ pub fn tiled(operands: &Operands<'_>) -> Result<Array> {
 /// As [`tiled`].
 pub fn tiled_in(shape: TileShape, operands: &Operands<'_>) -> Result<Array> {
     let int = |number: usize| TemplateValue::Int(number as i32);
+    // Parts of a sum stay f32.
+    let dtype = if shape.splits == 1 { operands.dtype() } else { Dtype::Float32 };
     let template = operands.template(&[
+        ("O", TemplateValue::Dtype(dtype)),
+        ("SPLITS", int(shape.splits)),
         ("TILE_M", int(shape.m)),
         ("TILE_N", int(shape.n)),
         ("TILE_K", int(shape.k)),
@@ -77,12 +92,16 @@ pub fn tiled_in(shape: TileShape, operands: &Operands<'_>) -> Result<Array> {
     let tiles = [operands.tokens.div_ceil(shape.m), operands.outputs().div_ceil(shape.n)];
     let launch = Launch {
         template: &template,
-        outputs: &[operands.output()],
-        grid: [tiles[0] * threads, tiles[1], 1],
+        outputs: &[TensorType { shape: vec![shape.splits, operands.tokens, operands.outputs()], dtype }],
+        grid: [tiles[0] * threads, tiles[1], shape.splits],
         threadgroup: [threads, 1, 1],
         fill: None,
     };
-    single("tiled", TILED.launch_on(operands.backend, &operands.arrays(), &launch)?)
+    let parts = single("tiled", TILED.launch_on(operands.backend, &operands.arrays(), &launch)?)?; // [splits, M, N]
+    if shape.splits == 1 {
+        return Ok(parts.reshape(&[operands.tokens as i32, operands.outputs() as i32])?);
+    }
+    Ok(parts.sum_axis(0, false)?.as_dtype(operands.dtype())?)
 }
 
 /// `x Wᵀ + b`: `[M, N]`, by dequantizing the whole matrix once and multiplying with MLX. It writes and reads `N * K` numbers
