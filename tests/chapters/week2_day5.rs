@@ -19,18 +19,24 @@ use gpu_model::{
     check_rope, check_swiglu,
 };
 use grader::{Fixture, Rng, check_close, check_tokens, expect_error, property};
-use mlx_custom::gpu::GpuBackend;
+use mlx_custom::gpu::{GpuBackend, check_metal};
 use mlx_rs::ops::{full, ones};
 use mlx_rs::{Array, Dtype};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiled::{Inputs, Sizes, must};
 use tiny_llm::flash_attention::gpu::decode::{check as decode_check, choose_splits};
+use tiny_llm::flash_attention::gpu::kernels::{
+    ATTENTION_DECODE, ATTENTION_DECODE_MERGE, ATTENTION_PLAIN, ATTENTION_PREFILL,
+};
 use tiny_llm::flash_attention::gpu::prefill::check as prefill_check;
 use tiny_llm::flash_attention::gpu::problem::Problem;
 use tiny_llm::flash_attention::gpu::{
     KernelChoice, Tiles, choose_kernel, flash_attention_gpu, flash_attention_gpu_with,
 };
+use tiny_llm::fused::gpu::norm::RMS_NORM;
+use tiny_llm::fused::gpu::rope::ROPE_QK;
+use tiny_llm::fused::gpu::swiglu::SWIGLU;
 use tiny_llm::fused::gpu::{add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
 use tiny_llm::{AttentionBackend, AttentionMask, FullKvCache, KvCache, Offset, Result, RmsNorm, RotaryEmbedding};
 
@@ -567,4 +573,15 @@ fn task_5_the_model(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &
 #[case("tiny-qwen2-mixed", "seven_tokens")]
 fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
     check_generation(model, prompt);
+}
+
+/// What the emulator and CUDA would let pass, and Apple's compiler would not.
+#[test]
+fn task_5_kernels_keep_to_metal() {
+    let attention = [&ATTENTION_PLAIN, &ATTENTION_DECODE, &ATTENTION_DECODE_MERGE, &ATTENTION_PREFILL];
+    for kernel in attention.into_iter().chain([&RMS_NORM, &ROPE_QK, &SWIGLU]) {
+        assert!(!kernel.body.contains("todo!("), "not yet implemented: {}", kernel.name);
+        let findings = check_metal(kernel, &["T", "O", "M"]);
+        assert!(findings.is_empty(), "{} is no Metal: {findings:?}", kernel.name);
+    }
 }

@@ -7,7 +7,8 @@ use mlx_rs::Array;
 use super::{sizes, take};
 use crate::{Error, Result, RmsNorm};
 
-static RMS_NORM: GpuKernel = GpuKernel {
+/// The kernel.
+pub static RMS_NORM: GpuKernel = GpuKernel {
     name: "rms_norm",
     inputs: &["x", "residual", "weight"],
     outputs: &["normalized", "sum"],

@@ -7,7 +7,8 @@ use mlx_rs::{Array, Dtype};
 use super::{sizes, take};
 use crate::{Error, Result};
 
-static SWIGLU: GpuKernel = GpuKernel {
+/// The kernel.
+pub static SWIGLU: GpuKernel = GpuKernel {
     name: "swiglu",
     inputs: &["gate", "up"],
     outputs: &["out"],

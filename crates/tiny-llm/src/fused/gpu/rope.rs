@@ -7,7 +7,8 @@ use mlx_rs::{Array, Dtype};
 use super::take;
 use crate::{Error, Offset, Result, RotaryEmbedding};
 
-static ROPE_QK: GpuKernel = GpuKernel {
+/// The kernel.
+pub static ROPE_QK: GpuKernel = GpuKernel {
     name: "rope_qk",
     inputs: &["query", "key", "value", "query_bias", "key_bias", "value_bias", "cosines", "sines", "offsets"],
     outputs: &["rotated_query", "rotated_key", "moved_value"],
