@@ -80,5 +80,5 @@ todo!("week 2 day 5 task 2: attention_decode: the keys of a SIMD group - see boo
 threadgroup_barrier(mem_flags::mem_threadgroup);
 
 // [task 2.5.2] attention_decode: merging the SIMD groups
-todo!("week 2 day 5 task 2: attention_decode: merging the SIMD groups - see book/src/week2/day5.md")
+todo!("week 2 day 5 task 2: attention_decode: merging the SIMD groups - see book/src/week2/day5.md");
 // [end]

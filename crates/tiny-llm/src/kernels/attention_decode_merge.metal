@@ -16,5 +16,5 @@ const device float* max_and_sum = statistics + row * splits * 2;
 threadgroup float group_accumulator[SIMD_GROUPS * D];
 
 // [task 2.5.3] attention_decode_merge
-todo!("week 2 day 5 task 3: attention_decode_merge - see book/src/week2/day5.md")
+todo!("week 2 day 5 task 3: attention_decode_merge - see book/src/week2/day5.md");
 // [end]

@@ -22,5 +22,5 @@ const int head = row / query_len % num_heads;
 const int batch = row / query_len / num_heads;
 
 // [task 2.5.1] attention_plain
-todo!("week 2 day 5 task 1: attention_plain - see book/src/week2/day5.md")
+todo!("week 2 day 5 task 1: attention_plain - see book/src/week2/day5.md");
 // [end]

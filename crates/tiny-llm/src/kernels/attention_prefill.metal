@@ -37,5 +37,5 @@ const bool keys_are_wide = has_wide_rows(key, key_strides);
 const bool values_are_wide = has_wide_rows(value, value_strides);
 
 // [task 2.5.4] attention_prefill
-todo!("week 2 day 5 task 4: attention_prefill - see book/src/week2/day5.md")
+todo!("week 2 day 5 task 4: attention_prefill - see book/src/week2/day5.md");
 // [end]

@@ -8,5 +8,5 @@ if (word_index >= n_words) {
     return; // The last threadgroup may reach beyond the matrix.
 }
 // [task 2.3.1] dequantize
-todo!("week 2 day 3 task 1: dequantize - see book/src/week2/day3.md")
+todo!("week 2 day 3 task 1: dequantize - see book/src/week2/day3.md");
 // [end]

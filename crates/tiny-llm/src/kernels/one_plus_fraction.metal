@@ -5,6 +5,6 @@
 template <int BITS>
 inline float one_plus_fraction(uint word, int i) {
     // [task 2.3.3] one_plus_fraction
-    todo!("week 2 day 3 task 3: one_plus_fraction - see book/src/week2/day3.md")
+    todo!("week 2 day 3 task 3: one_plus_fraction - see book/src/week2/day3.md");
     // [end]
 }

@@ -7,7 +7,7 @@
 template <int BITS>
 inline uint packed_integer(uint word, uint i) {
     // [task 2.3.1] packed_integer
-    todo!("week 2 day 3 task 1: packed_integer - see book/src/week2/day3.md")
+    todo!("week 2 day 3 task 1: packed_integer - see book/src/week2/day3.md");
     // [end]
 }
 

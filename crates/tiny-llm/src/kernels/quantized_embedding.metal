@@ -6,5 +6,5 @@ const uint per_word = 32 / BITS;
 const uint words_per_row = packed_shape[1];
 const uint token = threadgroup_position_in_grid.x;
 // [task 2.3.5] quantized_embedding
-todo!("week 2 day 3 task 5: quantized_embedding - see book/src/week2/day3.md")
+todo!("week 2 day 3 task 5: quantized_embedding - see book/src/week2/day3.md");
 // [end]

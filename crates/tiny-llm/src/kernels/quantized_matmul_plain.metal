@@ -11,5 +11,5 @@ if (n >= N || m >= uint(x_shape[0])) {
     return;
 }
 // [task 2.3.2] quantized_matmul_plain
-todo!("week 2 day 3 task 2: quantized_matmul_plain - see book/src/week2/day3.md")
+todo!("week 2 day 3 task 2: quantized_matmul_plain - see book/src/week2/day3.md");
 // [end]

@@ -11,5 +11,5 @@ constexpr int THREADS = SIMD_M * SIMD_N * 32;
 threadgroup T x_tiles[2 * TILE_M * STRIDE];
 threadgroup T w_tiles[2 * TILE_N * STRIDE];
 // [task 2.3.4] quantized_matmul_tiled
-todo!("week 2 day 3 task 4: quantized_matmul_tiled - see book/src/week2/day3.md")
+todo!("week 2 day 3 task 4: quantized_matmul_tiled - see book/src/week2/day3.md");
 // [end]

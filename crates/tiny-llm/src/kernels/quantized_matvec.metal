@@ -12,5 +12,5 @@
 
 threadgroup float parts[SIMD_GROUPS * TOKENS * ROWS];
 // [task 2.3.3] quantized_matvec
-todo!("week 2 day 3 task 3: quantized_matvec - see book/src/week2/day3.md")
+todo!("week 2 day 3 task 3: quantized_matvec - see book/src/week2/day3.md");
 // [end]

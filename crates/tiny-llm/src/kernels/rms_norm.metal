@@ -18,5 +18,5 @@ if (!HAS_RESIDUAL && row == 0 && thread_index == 0) {
 }
 
 // [task 2.5.5] rms_norm
-todo!("week 2 day 5 task 5: rms_norm - see book/src/week2/day5.md")
+todo!("week 2 day 5 task 5: rms_norm - see book/src/week2/day5.md");
 // [end]

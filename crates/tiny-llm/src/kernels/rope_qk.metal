@@ -19,5 +19,5 @@ const int batch = int(thread_position_in_grid.z) / query_len;
 const int token = int(thread_position_in_grid.z) % query_len;
 
 // [task 2.5.5] rope_qk
-todo!("week 2 day 5 task 5: rope_qk - see book/src/week2/day5.md")
+todo!("week 2 day 5 task 5: rope_qk - see book/src/week2/day5.md");
 // [end]

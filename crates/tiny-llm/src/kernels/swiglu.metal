@@ -9,5 +9,5 @@ if (first >= n) {
     return;
 }
 // [task 2.5.5] swiglu
-todo!("week 2 day 5 task 5: swiglu - see book/src/week2/day5.md")
+todo!("week 2 day 5 task 5: swiglu - see book/src/week2/day5.md");
 // [end]
