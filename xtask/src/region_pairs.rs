@@ -71,6 +71,8 @@ pub fn of_tasks(course: &Course, reference: &Files, learner: &Files, ids: &[&str
 
 /// Helper regions of other tasks that the reference's code in `pairs` calls, and that the learner
 /// has left empty without defining such helpers elsewhere. Solving a task alone needs them.
+///
+/// Calls are told by their words alone, and a later day may have a helper of the same name; it stays unseen.
 pub fn borrowed_helpers(course: &Course, reference: &Files, learner: &Files, pairs: &[Pair]) -> Result<Vec<Pair>> {
     // A word of a kernel names no Rust function, and the other way round.
     let words_of = |pair: &Pair| {
@@ -78,10 +80,12 @@ pub fn borrowed_helpers(course: &Course, reference: &Files, learner: &Files, pai
         words(&pair.reference).into_iter().map(move |word| (language, word))
     };
     let mut called: Vec<(Option<Language>, String)> = pairs.iter().flat_map(words_of).collect();
+    let last_day = pairs.iter().filter_map(|pair| day(course, &pair.region.task)).max();
     let mut candidates: Vec<(PathBuf, Region)> = marked(reference)?
         .into_iter()
         .filter(|(_, region)| region.kind == Kind::Helpers)
         .filter(|(_, region)| pairs.iter().all(|pair| pair.region.marker() != region.marker()))
+        .filter(|(_, region)| day(course, &region.task) <= last_day)
         .collect();
     let mut borrowed = Vec::new();
     // A borrowed helper may call another one: repeat until nothing new is called.
@@ -105,6 +109,11 @@ pub fn borrowed_helpers(course: &Course, reference: &Files, learner: &Files, pai
             borrowed.push(pair);
         }
     }
+}
+
+/// Which chapter of the course a task belongs to, counted from the first.
+fn day(course: &Course, task: &str) -> Option<usize> {
+    course.chapters.iter().position(|chapter| chapter.tasks.iter().any(|other| other.id == task))
 }
 
 /// The learner's files with the regions of `pairs` filled; only files that change.
@@ -206,12 +215,15 @@ fn base() -> u32 {
 // [end]
 ";
 
+    const HEAD: &str = "[[chapter]]\nid = \"1.1\"\ntitle = \"A\"\ntest = \"t\"\nbook = \"d.md\"\n";
+
+    fn task(id: &str) -> String {
+        let number = id.rsplit('.').next().unwrap();
+        format!("[[chapter.task]]\nid = \"{id}\"\ntitle = \"t\"\ntests = \"task_{number}_\"\nanchor = \"a\"\n")
+    }
+
     fn course() -> Course {
-        let task = |n: u8| {
-            format!("[[chapter.task]]\nid = \"1.1.{n}\"\ntitle = \"t\"\ntests = \"task_{n}_\"\nanchor = \"a\"\n")
-        };
-        let head = "[[chapter]]\nid = \"1.1\"\ntitle = \"A\"\ntest = \"t\"\nbook = \"d.md\"\n";
-        Course::parse(&format!("{head}{}{}{}", task(1), task(2), task(3))).unwrap()
+        Course::parse(&format!("{HEAD}{}{}{}", task("1.1.1"), task("1.1.2"), task("1.1.3"))).unwrap()
     }
 
     fn files(text: &str) -> Files {
@@ -255,6 +267,23 @@ fn base() -> u32 {
         let borrowed = borrowed_helpers(&course(), &reference, &learner, &pairs).unwrap();
         let names: Vec<&str> = borrowed.iter().map(|pair| pair.region.name.as_str()).collect();
         assert_eq!(names, ["one", "base"]);
+    }
+
+    #[test]
+    fn helpers_of_later_days_stay_unseen() {
+        let text = format!("{REFERENCE}\n// [task 1.2.1 helpers] base\nfn base() -> u32 {{\n    8\n}}\n// [end]\n");
+        let course = Course::parse(&format!(
+            "{HEAD}{}{}{}[[chapter]]\nid = \"1.2\"\ntitle = \"B\"\ntest = \"u\"\nbook = \"e.md\"\n{}",
+            task("1.1.1"),
+            task("1.1.2"),
+            task("1.1.3"),
+            task("1.2.1")
+        ));
+        let course = course.unwrap();
+        let (reference, learner) = (files(&text), files(&stubs::stub(&text, Language::Rust, &course).unwrap()));
+        let pairs = of_tasks(&course, &reference, &learner, &["1.1.1", "1.1.2", "1.1.3"]).unwrap();
+        let borrowed = borrowed_helpers(&course, &reference, &learner, &pairs).unwrap();
+        assert!(borrowed.is_empty(), "{:?}", borrowed.iter().map(|pair| &pair.region.task).collect::<Vec<_>>());
     }
 
     #[test]
