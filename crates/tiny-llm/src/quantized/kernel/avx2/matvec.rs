@@ -22,7 +22,8 @@ struct Row<'a> {
     scales: &'a [f32],
     /// `[groups]`
     sums: &'a [f32],
-    /// The sums of the last eight groups, zero for those that a whole block of eight has already covered.
+    /// For biases that are added eight groups at a time: the sums of the last eight groups, zero for those that a whole
+    /// block of eight has already covered.
     last_sums: [f32; 8],
     /// For groups of a chunk or more: how many chunks share a scale, as a shift.
     chunks_per_group: u32,
