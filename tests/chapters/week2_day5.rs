@@ -580,7 +580,9 @@ fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #
 fn task_5_kernels_keep_to_metal() {
     let attention = [&ATTENTION_PLAIN, &ATTENTION_DECODE, &ATTENTION_DECODE_MERGE, &ATTENTION_PREFILL];
     for kernel in attention.into_iter().chain([&RMS_NORM, &ROPE_QK, &SWIGLU]) {
-        assert!(!kernel.body.contains("todo!("), "not yet implemented: {}", kernel.name);
+        if let Some((_, stub)) = kernel.body.split_once("todo!(\"") {
+            panic!("not yet implemented: {}", stub.split('"').next().unwrap_or_default());
+        }
         let findings = check_metal(kernel, &["T", "O", "M"]);
         assert!(findings.is_empty(), "{} is no Metal: {findings:?}", kernel.name);
     }
