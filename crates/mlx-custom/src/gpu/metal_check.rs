@@ -240,23 +240,7 @@ impl<'a> Check<'a> {
 
     /// Where the type begins whose pointer or reference the symbol at `at` makes; `None` for a product or an address.
     fn declaration_start(&self, at: usize) -> Option<usize> {
-        let mut first = at.checked_sub(1)?;
-        if self.text(first) == ">" {
-            // The arguments of a template: back to the name in front of them.
-            let mut depth = 0;
-            loop {
-                match self.text(first) {
-                    ">" => depth += 1,
-                    "<" => depth -= 1,
-                    ";" | "{" | "}" => return None,
-                    _ => {}
-                }
-                first = first.checked_sub(1)?;
-                if depth == 0 {
-                    break;
-                }
-            }
-        }
+        let mut first = self.without_arguments(at.checked_sub(1)?)?;
         let mut is_type = self.is_type(self.text(first));
         // `TYPE const *`
         if self.text(first) == "const" {
@@ -271,6 +255,26 @@ impl<'a> Check<'a> {
         }
         // `float(x) * y` and `sizeof(float) * n` have a bracket between; a type alone is a declaration or a cast.
         Some(first)
+    }
+
+    /// The name in front of the arguments of a template that end at `last`; `last` itself if none do.
+    fn without_arguments(&self, last: usize) -> Option<usize> {
+        let (mut at, mut depth) = (last, 0);
+        if self.text(at) == ">" {
+            loop {
+                match self.text(at) {
+                    ">" => depth += 1,
+                    "<" => depth -= 1,
+                    ";" | "{" | "}" => return None,
+                    _ => {}
+                }
+                at = at.checked_sub(1)?;
+                if depth == 0 {
+                    break;
+                }
+            }
+        }
+        Some(at)
     }
 
     /// Functions of a header are `inline`, and none calls itself.
@@ -311,7 +315,8 @@ impl<'a> Check<'a> {
             return None;
         }
         let bracket = (start..open).find(|&at| self.text(at) == "(")?;
-        bracket.checked_sub(1).filter(|&name| name >= start)
+        // A specialisation has arguments between its name and the bracket.
+        self.without_arguments(bracket.checked_sub(1)?).filter(|&name| name >= start)
     }
 
     fn closing(&self, open: usize, opens: &str, closes: &str) -> usize {
@@ -354,6 +359,7 @@ mod tests {
             auto f = [&](thread float& x, const device half4* y) { x = T(2) * x; return float(N) * x && x; };\n\
             threadgroup_barrier(mem_flags::mem_threadgroup);\nbool b = x & y && c;\nint t = sizeof(T) * n;";
         let header = "#include <metal_stdlib>\ntemplate <typename U>\ninline float load(const device U* p) { return float(*p); }\n\
+            template <>\ninline float load<float>(const device float* p) { return as_type<float>(as_type<uint>(*p)); }\n\
             struct Pair { float a; float b; };\nconstant float table[2] = {1.0f, 2.0f};";
         assert_eq!(findings(header, body), []);
     }
