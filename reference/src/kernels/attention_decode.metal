@@ -27,7 +27,7 @@ const int batch = threadgroup_position_in_grid.z;
 const int kv_head = threadgroup_position_in_grid.y % num_kv_heads;
 const int first_row = threadgroup_position_in_grid.y / num_kv_heads * ROWS;
 const int n_rows = min(int(ROWS), group * query_len - first_row);
-const int simd_group = simdgroup_index_in_threadgroup;
+const int own_simd = simdgroup_index_in_threadgroup;
 const int lane = thread_index_in_simdgroup;
 const int key_lane = lane % KEY_LANES;   // which part of a key this lane holds
 const int key_of_lane = lane / KEY_LANES; // and of which key
@@ -76,7 +76,7 @@ for (int r = 0; r < ROWS; ++r) {
 
 // [task 2.5.2] attention_decode: the keys of a SIMD group
 // The SIMD groups take turns, each KEYS * STEPS keys at a time.
-for (int first = begin + simd_group * KEYS * STEPS; first < end; first += SIMD_GROUPS * KEYS * STEPS) {
+for (int first = begin + own_simd * KEYS * STEPS; first < end; first += SIMD_GROUPS * KEYS * STEPS) {
     // All loads first: while the first ones are on their way, the others are already asked for.
     uint4 key_words[STEPS];
     uint4 value_words[STEPS];
@@ -150,12 +150,12 @@ for (int r = 0; r < ROWS; ++r) {
         }
     }
     if (lane == 0) {
-        group_max[simd_group * ROWS + r] = max_score[r];
-        group_sum[simd_group * ROWS + r] = sum[r];
+        group_max[own_simd * ROWS + r] = max_score[r];
+        group_sum[own_simd * ROWS + r] = sum[r];
     }
     if (key_of_lane == 0) {
         for (int i = 0; i < WIDE; ++i) {
-            group_accumulator[(simd_group * ROWS + r) * D + key_lane * WIDE + i] = accumulator[r][i];
+            group_accumulator[(own_simd * ROWS + r) * D + key_lane * WIDE + i] = accumulator[r][i];
         }
     }
 }

@@ -8,7 +8,7 @@
 constexpr int PER_LANE = (D + 31) / 32;
 const int splits = statistics_shape[3];
 const long row = threadgroup_position_in_grid.x;
-const int simd_group = simdgroup_index_in_threadgroup;
+const int own_simd = simdgroup_index_in_threadgroup;
 const int lane = thread_index_in_simdgroup;
 const device float* accumulators = partial + row * splits * D;
 const device float* max_and_sum = statistics + row * splits * 2;
@@ -33,7 +33,7 @@ float accumulator[PER_LANE];
 for (int i = 0; i < PER_LANE; ++i) {
     accumulator[i] = 0.0f;
 }
-for (int split = simd_group; split < splits; split += SIMD_GROUPS) {
+for (int split = own_simd; split < splits; split += SIMD_GROUPS) {
     const float factor = exp2(max_and_sum[2 * split] - max_score);
     for (int i = 0; i < PER_LANE; ++i) {
         const int d = lane + 32 * i;
@@ -45,7 +45,7 @@ for (int split = simd_group; split < splits; split += SIMD_GROUPS) {
 for (int i = 0; i < PER_LANE; ++i) {
     const int d = lane + 32 * i;
     if (d < D) {
-        group_accumulator[simd_group * D + d] = accumulator[i];
+        group_accumulator[own_simd * D + d] = accumulator[i];
     }
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);

@@ -9,7 +9,7 @@ const float eps = as_type<float>(EPS_BITS);
 const int size = weight_shape[0];
 const long row = threadgroup_position_in_grid.x;
 const int thread_index = thread_index_in_threadgroup;
-const int simd_group = simdgroup_index_in_threadgroup;
+const int own_simd = simdgroup_index_in_threadgroup;
 const int lane = thread_index_in_simdgroup;
 
 threadgroup float squares_of_group[SIMD_GROUPS];
@@ -31,7 +31,7 @@ for (int i = thread_index; i < size; i += THREADS) {
 }
 squares = simd_sum(squares);
 if (lane == 0) {
-    squares_of_group[simd_group] = squares;
+    squares_of_group[own_simd] = squares;
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
 float all_squares = 0.0f;

@@ -8,7 +8,7 @@
 constexpr int PER_LANE = (D + 31) / 32;
 const int splits = statistics_shape[3];
 const long row = threadgroup_position_in_grid.x;
-const int simd_group = simdgroup_index_in_threadgroup;
+const int own_simd = simdgroup_index_in_threadgroup;
 const int lane = thread_index_in_simdgroup;
 const device float* accumulators = partial + row * splits * D;
 const device float* max_and_sum = statistics + row * splits * 2;

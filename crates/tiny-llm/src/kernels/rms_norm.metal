@@ -9,7 +9,7 @@ const float eps = as_type<float>(EPS_BITS);
 const int size = weight_shape[0];
 const long row = threadgroup_position_in_grid.x;
 const int thread_index = thread_index_in_threadgroup;
-const int simd_group = simdgroup_index_in_threadgroup;
+const int own_simd = simdgroup_index_in_threadgroup;
 const int lane = thread_index_in_simdgroup;
 
 threadgroup float squares_of_group[SIMD_GROUPS];
