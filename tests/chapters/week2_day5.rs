@@ -127,8 +127,13 @@ fn check_large_scores(choice: KernelChoice) {
     let mut rng = Rng::new(6);
     let inputs = Inputs::random(&mut rng, sizes([2, 1], 4, 40, 64), Dtype::Float16);
     let large = |array: &Array, by: f32| must(must(array.multiply(Array::from_f32(by))).as_dtype(Dtype::Float16));
-    let inputs = Inputs { query: large(&inputs.query, 2000.0), key: large(&inputs.key, 30.0), value: inputs.value };
-    check_inputs(&inputs, &AttentionMask::Causal, choice);
+    let [query, key] = [large(&inputs.query, 2000.0), large(&inputs.key, 30.0)];
+    // All scores far below 0, too: a maximum that begins at 0 would leave no weight at all.
+    let [below, against] = [must(query.abs()), must(must(key.abs()).negative())];
+    for (query, key) in [(query, key), (below, against)] {
+        let inputs = Inputs { query, key, value: inputs.value.clone() };
+        check_inputs(&inputs, &AttentionMask::Causal, choice);
+    }
 }
 
 #[test]
