@@ -1,5 +1,7 @@
 //! MLX: provisioned before the first command that needs it, checked in passing by every later one.
 
+use std::path::PathBuf;
+
 use mlx_setup::{Backend, Provisioned};
 
 use crate::error::{Error, Result};
@@ -18,6 +20,17 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
             Err(Error::new(no_driver(backend)).remedy(WITHOUT_DRIVER))
         }
         _ => Ok(()),
+    }
+}
+
+/// Makes sure that MLX can be linked; programs need not start here. Returns the folder of its libraries.
+///
+/// # Errors
+/// Setup fails, or MLX is built from source on this system.
+pub fn ensure_linkable(workspace: &Workspace) -> Result<PathBuf> {
+    match provision(workspace, None)? {
+        Provisioned::Installed { folder, .. } => Ok(folder),
+        Provisioned::BuiltFromSource => Err(Error::new("prebuilt MLX is used on Linux only")),
     }
 }
 
