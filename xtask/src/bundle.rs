@@ -42,11 +42,10 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<Verdict> {
 
     let binaries = build(workspace, &course)?;
     let contents = contents(workspace, &options, &binaries, &wheels)?;
-    let folder = workspace.target().join("bundle");
-    let stage = folder.join("stage");
+    let stage = workspace.target().join("bundle-stage");
     lay_out(&stage.join(NAME), &contents, &contents.manifest(options.backend, &bench::commit(workspace)))?;
 
-    let output = options.output.clone().unwrap_or(folder);
+    let output = options.output.clone().unwrap_or_else(|| workspace.target().join("bundle"));
     let archive = format!("{NAME}-{}-{}.tar.xz", options.backend, std::env::consts::ARCH);
     tell!("bundle: compressing, which takes some minutes");
     let parts = bundle_pack::pack(&stage, NAME, &output, &archive, options.max_part_bytes)?;

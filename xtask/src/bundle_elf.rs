@@ -136,17 +136,17 @@ fn segments(file: &[u8]) -> Result<Vec<Segment>> {
 /// Where in the file that lies which is loaded to `address`.
 fn file_offset(segments: &[Segment], address: u64) -> Result<usize> {
     let loaded = segments.iter().filter(|segment| segment.kind == PT_LOAD);
-    let offsets = loaded.filter_map(|segment| {
+    let mut offsets = loaded.filter_map(|segment| {
         let inside = usize::try_from(address.checked_sub(segment.address)?).ok()?;
         (inside < segment.len).then(|| segment.offset.checked_add(inside)).flatten()
     });
-    offsets.into_iter().next().ok_or_else(damaged)
+    offsets.next().ok_or_else(damaged)
 }
 
 /// An unsigned number of `n_bytes` bytes.
 fn read(file: &[u8], at: usize, n_bytes: usize) -> Result<u64> {
     let bytes = at.checked_add(n_bytes).and_then(|end| file.get(at..end)).ok_or_else(damaged)?;
-    Ok(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    Ok(bytes.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
 }
 
 fn damaged() -> Error {

@@ -47,8 +47,8 @@ pub fn pack(parent: &Path, name: &str, output: &Path, archive: &str, max_bytes: 
     let mut xz = Command::new("xz");
     // The window of level 9 (64 MiB) sees what programs have in common.
     xz.args(["-9", "--threads=0", "--stdout"]).stdout(Stdio::piped());
-    if let Some(archive) = tar_runs.stdout.take() {
-        xz.stdin(archive);
+    if let Some(files) = tar_runs.stdout.take() {
+        xz.stdin(files);
     }
     let mut xz_runs = xz.spawn().map_err(|e| process::cannot_start(&xz, &e))?;
     // This end of the pipe goes, so that tar ends if xz does.

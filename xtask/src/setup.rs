@@ -1,7 +1,5 @@
 //! MLX: provisioned before the first command that needs it, checked in passing by every later one.
 
-use std::path::PathBuf;
-
 use mlx_setup::{Backend, Provisioned};
 
 use crate::error::{Error, Result};
@@ -23,15 +21,9 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     }
 }
 
-/// Makes sure that MLX can be linked; programs need not start here. Returns the folder of its libraries.
-///
-/// # Errors
-/// Setup fails, or MLX is built from source on this system.
-pub fn ensure_linkable(workspace: &Workspace) -> Result<PathBuf> {
-    match provision(workspace, None)? {
-        Provisioned::Installed { folder, .. } => Ok(folder),
-        Provisioned::BuiltFromSource => Err(Error::new("prebuilt MLX is used on Linux only")),
-    }
+/// Makes sure that MLX can be linked; programs need not start here.
+pub fn ensure_linkable(workspace: &Workspace) -> Result<()> {
+    provision(workspace, None).map(|_| ())
 }
 
 /// What to do when [`no_driver`] holds.
