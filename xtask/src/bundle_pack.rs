@@ -45,8 +45,8 @@ pub fn pack(parent: &Path, name: &str, output: &Path, archive: &str, max_bytes: 
     tar.arg(parent).arg(name).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut tar_runs = tar.spawn().map_err(|e| process::cannot_start(&tar, &e))?;
     let mut xz = Command::new("xz");
-    // The window of level 9 (64 MiB) sees what programs have in common.
-    xz.args(["-9", "--threads=0", "--stdout"]).stdout(Stdio::piped());
+    // The window of level 9 (64 MiB) sees what programs have in common; blocks as large give every processor some.
+    xz.args(["-9", "--threads=0", "--block-size=64MiB", "--stdout"]).stdout(Stdio::piped());
     if let Some(files) = tar_runs.stdout.take() {
         xz.stdin(files);
     }
