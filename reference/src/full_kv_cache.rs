@@ -74,12 +74,12 @@ impl FullKvCache {
     /// As [`KvCache::update_and_fetch`], by [`KvAppend::apply_on_gpu`].
     fn update_and_fetch_on_gpu(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let n_new = keys.shape().get(2).map_or(0, |len| *len as usize);
-        let append = self.next_append(n_new);
-        let buffers = append.apply_on_gpu(self.buffers.as_ref(), keys, values)?;
-        (self.buffers, self.len) = (Some(buffers), self.len + n_new);
-        let filled = (.., .., ..self.len as i32);
-        let buffers = self.buffers.as_ref().ok_or_else(|| Error::invalid("FullKvCache", "nothing is stored"))?;
-        Ok((buffers.keys.try_index(filled)?, buffers.values.try_index(filled)?))
+        let buffers = self.next_append(n_new).apply_on_gpu(self.buffers.as_ref(), keys, values)?;
+        let len = self.len + n_new;
+        let filled = (.., .., ..len as i32);
+        let (keys, values) = (buffers.keys.try_index(filled)?, buffers.values.try_index(filled)?);
+        (self.buffers, self.len) = (Some(buffers), len);
+        Ok((keys, values))
     }
 
     /// Appends `n_new` tokens by an operation that does more than that: `apply` adds it to the graph and returns the
@@ -151,7 +151,8 @@ impl KvCache for FullKvCache {
         // [end]
     }
 
-    /// As new, with the same step, on the same device: the memory is given back, and [`bytes_copied`](FullKvCache::bytes_copied) starts from 0.
+    /// As new, with the same step, on the same device: the memory is given back, and
+    /// [`bytes_copied`](FullKvCache::bytes_copied) starts from 0.
     fn reset(&mut self) {
         // [task 2.1.3] FullKvCache::reset
         *self = Self { step: self.step, is_on_gpu: self.is_on_gpu, ..Self::new() };
