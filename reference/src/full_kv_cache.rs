@@ -75,10 +75,10 @@ impl FullKvCache {
     fn update_and_fetch_on_gpu(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let n_new = keys.shape().get(2).map_or(0, |len| *len as usize);
         let buffers = self.next_append(n_new).apply_on_gpu(self.buffers.as_ref(), keys, values)?;
-        let len = self.len + n_new;
-        let filled = (.., .., ..len as i32);
+        let end = self.len + n_new;
+        let filled = (.., .., ..end as i32);
         let (keys, values) = (buffers.keys.try_index(filled)?, buffers.values.try_index(filled)?);
-        (self.buffers, self.len) = (Some(buffers), len);
+        (self.buffers, self.len) = (Some(buffers), end);
         Ok((keys, values))
     }
 

@@ -1,10 +1,11 @@
-//! Is the list of chapters true? Hints, anchors, pages, fixtures and marked regions, without
+//! Is the list of chapters true? Hints, anchors, pages, fixtures, marked regions and the texts of mutants, without
 //! building anything.
 
 use std::collections::BTreeSet;
 
 use crate::chapters::{Chapter, Course};
 use crate::error::Result;
+use crate::mutants;
 use crate::regions::{self, Kind};
 use crate::workspace::{Workspace, files_below, read_text};
 
@@ -18,6 +19,7 @@ pub fn problems(workspace: &Workspace, course: &Course) -> Result<Vec<String>> {
         check_tasks(workspace, chapter, &mut problems);
     }
     check_regions(workspace, course, &mut problems)?;
+    check_mutants(workspace, course, &mut problems)?;
     for page in files_below(&workspace.book().join("src"))? {
         if page.extension().is_some_and(|extension| extension == "md") {
             let shown = workspace.display(&page);
@@ -97,6 +99,21 @@ fn check_regions(workspace: &Workspace, course: &Course, problems: &mut Vec<Stri
     }
     for task in course.tasks().filter(|task| !with_body.contains(&task.id)) {
         problems.push(format!("task {}: no region of the reference belongs to it", task.id));
+    }
+    Ok(())
+}
+
+/// A change of the reference can move or double the text that a mutant replaces. Said here, before anything is built.
+fn check_mutants(workspace: &Workspace, course: &Course, problems: &mut Vec<String>) -> Result<()> {
+    for mutant in mutants::load(workspace)? {
+        let id = &mutant.id;
+        let source = read_text(&workspace.reference().join(&mutant.file));
+        if let Err(error) = source.and_then(|source| mutant.apply(&source)) {
+            problems.push(format!("mutant {id}: {error}"));
+        }
+        for task in mutant.kills.iter().filter(|task| course.task(task).is_none()) {
+            problems.push(format!("mutant {id}: `kills` names {task}, which is no task of the list"));
+        }
     }
     Ok(())
 }

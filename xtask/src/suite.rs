@@ -36,7 +36,7 @@ const STEPS: &[Step] = &[
     Step { name: "setup", about: "MLX is there", run: set_up },
     Step { name: "fmt", about: "the code is formatted", run: fmt },
     Step { name: "stubs", about: "crates/tiny-llm is what reference/ generates", run: stubs },
-    Step { name: "list", about: "hints, anchors, markers and fences are complete", run: |w| course(w, "list") },
+    Step { name: "list", about: "hints, markers, fences and mutants are complete", run: |w| course(w, "list") },
     Step { name: "clippy", about: "no warnings in any crate", run: clippy },
     Step { name: "unit", about: "tests of every crate, the runner's own among them", run: unit },
     Step { name: "reference", about: "the reference passes every chapter's tests", run: |w| course(w, "reference") },
