@@ -144,6 +144,13 @@ static_assert(sizeof(Launch) == 72 && sizeof(WorkerMemory) == 40 && sizeof(Worke
 constexpr uint64_t STACK_BYTES = 256 << 10;
 constexpr uint32_t LANES = 32;
 
+// Which numbers of a tile a lane holds, the `i`-th of 8: of a left operand and of sums,
+constexpr uint32_t tile_row(uint32_t lane, uint32_t i) { return lane / 4 + 8 * (i / 2 % 2); }
+constexpr uint32_t tile_column(uint32_t lane, uint32_t i) { return 8 * (i / 4) + 2 * (lane % 4) + i % 2; }
+// and of a right operand, whose rows are counted along k.
+constexpr uint32_t tile_depth(uint32_t lane, uint32_t i) { return 8 * (i / 2 % 2) + 2 * (lane % 4) + i % 2; }
+constexpr uint32_t tile_width(uint32_t lane, uint32_t i) { return lane / 4 + 8 * (i / 4); }
+
 // What a lane brings to a product of tiles.
 struct TileProduct {
   const float *a, *b;

@@ -2,22 +2,21 @@
 
 EMU_RUNTIME void emu_tile_multiply_add(void* const* lanes, uint32_t n_lanes) {
   if (n_lanes != emu::LANES) return;
-  float b[16][16];
+  float a[16][16], b[16][16];
   for (uint32_t lane = 0; lane < emu::LANES; ++lane) {
-    __builtin_memcpy(&b[lane / 2][lane % 2 * 8], static_cast<const emu::TileProduct*>(lanes[lane])->b, 32);
-  }
-  for (uint32_t row = 0; row < 16; ++row) {
-    const auto* left = static_cast<const emu::TileProduct*>(lanes[2 * row]);
-    const auto* right = static_cast<const emu::TileProduct*>(lanes[2 * row + 1]);
-    float sums[16], a[16];
-    __builtin_memcpy(sums, left->sums, 32);
-    __builtin_memcpy(sums + 8, right->sums, 32);
-    __builtin_memcpy(a, left->a, 32);
-    __builtin_memcpy(a + 8, right->a, 32);
-    for (uint32_t k = 0; k < 16; ++k) {
-      for (uint32_t column = 0; column < 16; ++column) sums[column] += a[k] * b[k][column];
+    const auto* mine = static_cast<const emu::TileProduct*>(lanes[lane]);
+    for (uint32_t i = 0; i < 8; ++i) {
+      a[emu::tile_row(lane, i)][emu::tile_column(lane, i)] = mine->a[i];
+      b[emu::tile_depth(lane, i)][emu::tile_width(lane, i)] = mine->b[i];
     }
-    __builtin_memcpy(left->sums, sums, 32);
-    __builtin_memcpy(right->sums, sums + 8, 32);
+  }
+  for (uint32_t lane = 0; lane < emu::LANES; ++lane) {
+    const auto* mine = static_cast<const emu::TileProduct*>(lanes[lane]);
+    for (uint32_t i = 0; i < 8; ++i) {
+      const uint32_t row = emu::tile_row(lane, i), column = emu::tile_column(lane, i);
+      float sum = mine->sums[i];
+      for (uint32_t k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
+      mine->sums[i] = sum;
+    }
   }
 }

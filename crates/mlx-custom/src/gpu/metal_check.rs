@@ -65,7 +65,7 @@ const INDICES: [&str; 11] = [
 ];
 
 /// The dialect's names with a prefix of their own; any other name that begins like these is a slip.
-const FUNCTIONS: [&str; 34] = [
+const FUNCTIONS: [&str; 40] = [
     "threadgroup_barrier",
     "simdgroup_barrier",
     "simd_sum",
@@ -91,6 +91,12 @@ const FUNCTIONS: [&str; 34] = [
     "tile_row_of",
     "tile_scale_rows",
     "tile_acc_to_a",
+    "tile_value",
+    "tile_pair_row",
+    "tile_pair_column",
+    "tile_set_pair",
+    "tile_set_pair_transposed",
+    "tile_multiply_add_left",
     "async_copy16",
     "async_commit",
     "async_wait",

@@ -28,6 +28,11 @@
 //! - For softmax: `tile_row_max(acc, rows)` and `tile_row_sum` give the `TILE_ROWS_PER_LANE` rows that this lane owns, also over an
 //!   array of tiles side by side; `tile_row_of(i)` says which those are; `tile_for_each_of_row(acc, f)` calls
 //!   `f(i, row, column, value)`; `tile_scale_rows(acc, factors)`; `tile_acc_to_a(a, acc)` makes sums the next product's left operand.
+//! - Operands from registers: of each quarter of 8x8 of a left operand a lane owns the pair in row `tile_pair_row()`, columns
+//!   `2 * tile_pair_column()` and the next. `tile_set_pair(a, row_half, column_half, pair)` sets it, two numbers of 16 bits in a
+//!   `uint`; `tile_set_pair_transposed(b, n_half, k_half, pair)` does so in the transpose of a right operand. `tile_multiply_add_left`
+//!   multiplies the first 8 columns alone, and `tile_value(acc, i)`, `i` below 4, is then all that a lane owns: of row
+//!   `tile_row_of(i / 2)`, column `2 * tile_pair_column() + i % 2`.
 
 pub mod backend;
 mod checks;

@@ -56,7 +56,7 @@ fn products_for_all_types_and_both_layouts() {
         ("using T = bfloat16_t;\n#define LOAD tile_load_transposed", true),
         ("using T = float;\n#define LOAD tile_load", false),
     ] {
-        // Rows belong to two lanes each, and both would write the same sum: so they write nowhere here.
+        // Rows belong to four lanes each, and all would write the same sum: so they write nowhere here.
         let body =
             BODY.replace("tile_sums[row] = rows[i];", "(void)row;").replace("tile_highest[row] = highest[i];", "");
         let kernel = GpuKernel { header, ..kernel("product", String::leak(body)) };
@@ -68,8 +68,8 @@ fn products_for_all_types_and_both_layouts() {
 #[test]
 fn reductions_over_rows() {
     let body = BODY
-        .replace("tile_sums[row] = rows[i];", "if (lane % 2 == 0) out[256 + row] = rows[i];")
-        .replace("tile_highest[row] = highest[i];", "if (lane % 2 == 0) out[272 + row] = highest[i];");
+        .replace("tile_sums[row] = rows[i];", "if (lane % 4 == 0) out[256 + row] = rows[i];")
+        .replace("tile_highest[row] = highest[i];", "if (lane % 4 == 0) out[272 + row] = highest[i];");
     let kernel =
         GpuKernel { header: "using T = half;\n#define LOAD tile_load", ..kernel("row_reductions", String::leak(body)) };
     let out = Start::new(32, 32, 288).run(&kernel, &[&counting(1)]).unwrap();

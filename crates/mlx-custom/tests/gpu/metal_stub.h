@@ -106,6 +106,13 @@ template <int N> void tile_row_sum(const thread TileAcc (&)[N], thread float*);
 void tile_row_max(const thread TileAcc&, thread float*);
 void tile_row_sum(const thread TileAcc&, thread float*);
 ushort tile_row_of(ushort);
+ushort tile_pair_row();
+ushort tile_pair_column();
+template <typename T> void tile_set_pair(thread TileA<T>&, ushort, ushort, uint);
+template <typename T> void tile_set_pair_transposed(thread TileB<T>&, ushort, ushort, uint);
+template <typename T> void tile_multiply_add_left(thread TileAcc&, const thread TileA<T>&, const thread TileB<T>&);
+thread float& tile_value(thread TileAcc&, ushort);
+float tile_value(const thread TileAcc&, ushort);
 void tile_scale_rows(thread TileAcc&, const thread float*);
 template <typename T> void tile_acc_to_a(thread TileA<T>&, const thread TileAcc&);
 

@@ -57,6 +57,35 @@ fn products_of_matrices() {
 }
 
 #[test]
+fn operands_from_registers() {
+    let kernel = GpuKernel {
+        name: "register_tiles",
+        inputs: &["a", "b"],
+        outputs: &["out"],
+        header: "",
+        body: include_str!("kernels/register_tiles.metal"),
+        strided: false,
+    };
+    let (a, b) = (noise(16 * 16, 14), noise(8 * 16, 15));
+    for dtype in [Dtype::Float16, Dtype::Bfloat16] {
+        let (a_rounded, b_rounded) = (rounded(&a, dtype), rounded(&b, dtype));
+        let outputs = [TensorType::new([16, 8], Dtype::Float32)];
+        let launch = Launch {
+            template: &[("T", TemplateValue::Dtype(dtype))],
+            outputs: &outputs,
+            grid: [32, 1, 1],
+            threadgroup: [32, 1, 1],
+            fill: None,
+        };
+        let once = product(&a_rounded, |k, n| b_rounded[n * 16 + k], [16, 16, 8]);
+        let expected: Vec<f32> = once.iter().map(|number| 2.0 * number).collect();
+        on_every_backend(&kernel, &[&array(&a, &[16, 16], dtype), &array(&b, &[8, 16], dtype)], &launch, |backend, out| {
+            assert_close(&to_f32(&out[0]), &expected, 1e-5, &format!("{backend:?} {dtype:?}"));
+        });
+    }
+}
+
+#[test]
 fn softmax_between_two_products() {
     let kernel = GpuKernel {
         name: "attention_tiles",

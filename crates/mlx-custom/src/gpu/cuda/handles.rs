@@ -6,8 +6,7 @@ use mlx_rs::error::Exception;
 use mlx_rs::{Array, Stream};
 use mlx_sys::{mlx_array, mlx_fast_cuda_kernel, mlx_fast_cuda_kernel_config, mlx_vector_array, mlx_vector_string};
 
-use crate::gpu::cuda::Source;
-use crate::gpu::{GpuKernel, Launch, TemplateValue};
+use crate::gpu::{GpuKernel, Launch};
 
 /// A kernel as MLX knows it: a name, a source, what it takes and gives.
 pub(super) struct Kernel {
@@ -22,9 +21,15 @@ unsafe impl Send for Kernel {}
 unsafe impl Sync for Kernel {}
 
 impl Kernel {
-    pub(super) fn new(name: &str, kernel: &GpuKernel, source: &Source) -> Result<Self, Exception> {
+    pub(super) fn new(
+        name: &str,
+        kernel: &GpuKernel,
+        header: &str,
+        body: &str,
+        dynamic_bytes: usize,
+    ) -> Result<Self, Exception> {
         let (inputs, outputs) = (Strings::new(kernel.inputs)?, Strings::new(kernel.outputs)?);
-        let (name, body, header) = (c_string(name)?, c_string(&source.body)?, c_string(&source.header)?);
+        let (name, body, header) = (c_string(name)?, c_string(body)?, c_string(header)?);
         // SAFETY: all texts end with NUL and live during the call, which copies them, as it copies the lists.
         let raw = unsafe {
             mlx_sys::mlx_fast_cuda_kernel_new(
@@ -34,7 +39,7 @@ impl Kernel {
                 body.as_ptr(),
                 header.as_ptr(),
                 !kernel.strided,
-                to_int(source.dynamic_bytes)?,
+                to_int(dynamic_bytes)?,
             )
         };
         if raw.ctx.is_null() { Err(refused(kernel.name)) } else { Ok(Self { raw, name: kernel.name }) }
@@ -95,26 +100,6 @@ impl Config {
         // SAFETY: the handle is valid.
         let status = unsafe { mlx_sys::mlx_fast_cuda_kernel_config_set_thread_group(config.0, tx?, ty?, tz?) };
         check(status, "threadgroup")?;
-        for (name, value) in launch.template {
-            let text = c_string(name)?;
-            // SAFETY: the handle is valid; the name ends with NUL and is copied.
-            let status = unsafe {
-                match *value {
-                    TemplateValue::Int(value) => {
-                        mlx_sys::mlx_fast_cuda_kernel_config_add_template_arg_int(config.0, text.as_ptr(), value)
-                    }
-                    TemplateValue::Bool(value) => {
-                        mlx_sys::mlx_fast_cuda_kernel_config_add_template_arg_bool(config.0, text.as_ptr(), value)
-                    }
-                    TemplateValue::Dtype(dtype) => mlx_sys::mlx_fast_cuda_kernel_config_add_template_arg_dtype(
-                        config.0,
-                        text.as_ptr(),
-                        dtype.into(),
-                    ),
-                }
-            };
-            check(status, name)?;
-        }
         if let Some(value) = launch.fill {
             // SAFETY: the handle is valid.
             check(unsafe { mlx_sys::mlx_fast_cuda_kernel_config_set_init_value(config.0, value) }, "fill")?;

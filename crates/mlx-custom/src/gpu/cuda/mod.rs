@@ -1,7 +1,8 @@
 //! NVIDIA's GPUs, through MLX's `cuda_kernel`.
 //!
 //! MLX writes the function around the body and compiles it with NVRTC at the first start ([`source`]). Its cache of
-//! compiled kernels goes by name alone, so the name carries a digest of everything that the source depends on.
+//! compiled kernels goes by name alone, so the name carries a digest of everything that the source depends on. It copies the
+//! source at every start all the same, several times; so once a kernel has run, it is started under the same name without one.
 
 mod handles;
 mod source;
@@ -9,7 +10,7 @@ mod source;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::{env, fs};
 
 use mlx_rs::error::Exception;
@@ -25,6 +26,8 @@ pub(crate) use source::Source;
 struct Key {
     kernel: [(usize, usize); 3],
     strided: bool,
+    /// Threads of a threadgroup: the compiler is told.
+    threads: usize,
     template: Vec<(&'static str, TemplateValue)>,
     inputs: Vec<Dtype>,
     outputs: Vec<Dtype>,
@@ -36,6 +39,7 @@ impl Key {
         Self {
             kernel: [place(kernel.name), place(kernel.header), place(kernel.body)],
             strided: kernel.strided,
+            threads: launch.threadgroup.iter().product(),
             template: launch.template.to_vec(),
             inputs: inputs.iter().map(|input| input.dtype()).collect(),
             outputs: launch.outputs.iter().map(|output| output.dtype).collect(),
@@ -43,25 +47,42 @@ impl Key {
     }
 }
 
-/// Kernels that were started before: a start must cost microseconds, for hundreds of them make a token.
-static KERNELS: LazyLock<Mutex<HashMap<Key, Arc<Kernel>>>> = LazyLock::new(Mutex::default);
+/// A kernel with its constants and types.
+struct Prepared {
+    name: String,
+    source: Source,
+    full: Kernel,
+    /// The same without a source, from when MLX has compiled it.
+    started: OnceLock<Kernel>,
+}
 
-/// Adds the kernel to MLX's graph.
+/// Kernels that were started before: a start must cost microseconds, for hundreds of them make a token.
+static KERNELS: LazyLock<Mutex<HashMap<Key, Arc<Prepared>>>> = LazyLock::new(Mutex::default);
+
+/// Adds the kernel to MLX's graph. The first start of a kernel with these constants and types is evaluated at once.
 ///
 /// # Errors
-/// A declaration of threadgroup memory that can't be read; a stream of the CPU.
+/// A declaration of threadgroup memory that can't be read; a stream of the CPU; at the first start, what the compiler says.
 pub(crate) fn launch(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>, Exception> {
     let key = Key::new(kernel, inputs, launch);
     let known = KERNELS.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-    let compiled = match known {
-        Some(compiled) => compiled,
+    let prepared = match known {
+        Some(prepared) => prepared,
         None => {
-            let compiled = Arc::new(prepare(kernel, &key, launch)?);
-            KERNELS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
-            compiled
+            let prepared = Arc::new(Prepared::new(kernel, &key, launch)?);
+            KERNELS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&prepared));
+            prepared
         }
     };
-    compiled.apply(inputs, &Config::new(launch)?, &gpu_stream(kernel)?)
+    let (config, stream) = (Config::new(launch)?, gpu_stream(kernel)?);
+    if let Some(started) = prepared.started.get() {
+        return started.apply(inputs, &config, &stream);
+    }
+    let outputs = prepared.full.apply(inputs, &config, &stream)?;
+    mlx_rs::transforms::eval(&outputs)?;
+    // If another thread was faster, its kernel is as good.
+    _ = prepared.started.set(prepared.without_source(kernel)?);
+    Ok(outputs)
 }
 
 /// The source as MLX will hand it to NVRTC.
@@ -97,13 +118,21 @@ pub(crate) fn write_source(
     fs::write(&path, source).map_err(|error| Exception::custom(format!("cannot write {}: {error}", path.display())))
 }
 
-fn prepare(kernel: &GpuKernel, key: &Key, launch: &Launch<'_>) -> Result<Kernel, Exception> {
-    let source = Source::new(kernel, launch)?;
-    let mut hasher = std::hash::DefaultHasher::new();
-    (&source.header, &source.body, kernel.inputs, kernel.outputs, kernel.strided).hash(&mut hasher);
-    (&key.inputs, &key.outputs, &key.template).hash(&mut hasher);
-    let name = format!("{}_{:016x}", kernel.name, hasher.finish());
-    Kernel::new(&name, kernel, &source)
+impl Prepared {
+    fn new(kernel: &GpuKernel, key: &Key, launch: &Launch<'_>) -> Result<Self, Exception> {
+        let source = Source::new(kernel, launch)?;
+        let mut hasher = std::hash::DefaultHasher::new();
+        (&source.header, &source.body, kernel.inputs, kernel.outputs, kernel.strided).hash(&mut hasher);
+        (&key.inputs, &key.outputs).hash(&mut hasher);
+        let name = format!("{}_{:016x}", kernel.name, hasher.finish());
+        let full = Kernel::new(&name, kernel, &source.header, &source.body, source.dynamic_bytes)?;
+        Ok(Self { name, source, full, started: OnceLock::new() })
+    }
+
+    fn without_source(&self, kernel: &GpuKernel) -> Result<Kernel, Exception> {
+        let parameters = source::parameters_in(&self.source.body, kernel);
+        Kernel::new(&self.name, kernel, "", &parameters, self.source.dynamic_bytes)
+    }
 }
 
 /// The stream of `with_stream` or `with_device`, else the GPU's default.

@@ -88,11 +88,19 @@ impl Source {
         let dynamic_bytes = bytes.filter(|&bytes| bytes > STATIC_BYTES).unwrap_or(0);
 
         let mut header = PRELUDE.clone();
+        // MLX writes `__global__ void` in front of the kernel. Without this the compiler may give each thread so many
+        // registers that a threadgroup of this size can't start.
+        let threads: usize = launch.threadgroup.iter().product();
+        _ = writeln!(
+            header,
+            "#undef __global__\n#define __global__ __attribute__((global)) __attribute__((launch_bounds({threads})))"
+        );
         if !kernel.header.trim().is_empty() {
             let own = without_comments(kernel.header);
             _ = write!(header, "namespace mlx::core::cu {{\n#line 1 \"{}.metal (header)\"\n{own}\n}}\n", kernel.name);
         }
-        let mut body = String::new();
+        // MLX would write these, and a digest of them into the name, at every start.
+        let mut body = constants(launch);
         for (name, declaration) in INDICES {
             if uses_word(kernel.body, name) {
                 body.push_str(declaration);
@@ -136,18 +144,35 @@ impl Source {
         }
         let parameters = parameters.join(",\n    ");
         _ = write!(file, "__global__ void custom_kernel_{}(\n    {parameters}) {{\n", kernel.name);
-        for (name, value) in launch.template {
-            _ = match value {
-                TemplateValue::Int(value) => writeln!(file, "  constexpr int {name} = {value};"),
-                TemplateValue::Bool(value) => writeln!(file, "  constexpr bool {name} = {value};"),
-                TemplateValue::Dtype(dtype) => writeln!(file, "  using {name} = {};", cuda_type(*dtype)),
-            };
-        }
         file.push('\n');
         file.push_str(&self.body);
         file.push_str("\n}\n\n} // namespace mlx::core::cu\n");
         file
     }
+}
+
+/// The template arguments.
+fn constants(launch: &Launch<'_>) -> String {
+    let line = |(name, value): &(&str, TemplateValue)| match value {
+        TemplateValue::Int(value) => format!("constexpr int {name} = {value};\n"),
+        TemplateValue::Bool(value) => format!("constexpr bool {name} = {value};\n"),
+        TemplateValue::Dtype(dtype) => format!("using {name} = {};\n", cuda_type(*dtype)),
+    };
+    launch.template.iter().map(line).collect()
+}
+
+/// What is left of a body when MLX has compiled it: MLX looks for these words to see what a kernel takes.
+pub(super) fn parameters_in(body: &str, kernel: &GpuKernel) -> String {
+    let mut words = String::from("//");
+    for name in kernel.inputs {
+        for suffix in ["shape", "strides", "ndim"] {
+            let word = format!("{name}_{suffix}");
+            if body.contains(&word) {
+                _ = write!(words, " {word}");
+            }
+        }
+    }
+    words
 }
 
 fn static_array(array: &ThreadgroupArray) -> String {

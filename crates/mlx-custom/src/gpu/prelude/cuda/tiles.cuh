@@ -106,6 +106,23 @@ inline void tile_load_transposed(TileB<float>& b, const float* p, uint row_strid
     for (ushort i = 0; i < 4; ++i) b.values[row][i] = p[tile_float_column(i) * row_stride + 2 * (tile_lane() / 4) + row];
 }
 
+// Operands from registers, a pair of neighbours at a time. Of each quarter of 8x8 a lane owns one pair: of the left operand
+// in row `tile_pair_row()`, columns `2 * tile_pair_column()` and the next; of the right operand's transpose likewise.
+inline ushort tile_pair_row() { return tile_lane() / 4; }
+inline ushort tile_pair_column() { return tile_lane() % 4; }
+
+// A[8 * row_half + row][8 * column_half + 2 * column], and its right neighbour in the upper bits.
+template <typename T>
+inline void tile_set_pair(TileA<T>& a, ushort row_half, ushort column_half, uint pair) {
+  a.pairs[row_half + 2 * column_half] = pair;
+}
+
+// B[8 * k_half + 2 * column][8 * n_half + row], and in the upper bits the number of the next k.
+template <typename T>
+inline void tile_set_pair_transposed(TileB<T>& b, ushort n_half, ushort k_half, uint pair) {
+  b.pairs[2 * n_half + k_half] = pair;
+}
+
 inline void tile_clear(TileAcc& acc) {
 #pragma unroll
   for (ushort i = 0; i < TILE_VALUES_PER_LANE; ++i) acc.values[i] = 0;
@@ -128,6 +145,12 @@ template <typename T>
 inline void tile_multiply_add(TileAcc& acc, const TileA<T>& a, const TileB<T>& b) {
   multiply_add_half_tile(T(), acc.values, a.pairs, b.pairs[0], b.pairs[1]);
   multiply_add_half_tile(T(), acc.values + 4, a.pairs, b.pairs[2], b.pairs[3]);
+}
+
+// The same for the first 8 columns of `b` and `acc` alone; the others stay as they are.
+template <typename T>
+inline void tile_multiply_add_left(TileAcc& acc, const TileA<T>& a, const TileB<T>& b) {
+  multiply_add_half_tile(T(), acc.values, a.pairs, b.pairs[0], b.pairs[1]);
 }
 
 inline void tile_multiply_add(TileAcc& acc, const TileA<float>& a, const TileB<float>& b) {

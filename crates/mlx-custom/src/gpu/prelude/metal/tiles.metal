@@ -72,6 +72,38 @@ inline void tile_load_transposed(thread TileB<T>& b, const threadgroup T* p, uin
       simdgroup_load(b.quarters[row][column], p + 8 * column * row_stride + 8 * row, row_stride, ulong2(0, 0), true);
 }
 
+// Operands from registers, a pair of neighbours at a time. Of each quarter of 8x8 a lane owns one pair: of the left operand
+// in row `tile_pair_row()`, columns `2 * tile_pair_column()` and the next; of the right operand's transpose likewise.
+inline ushort tile_pair_row() { return tile_row_of(0); }
+inline ushort tile_pair_column() {
+  const ushort lane = tile_lane();
+  return (lane / 4 & 2) + lane % 2;
+}
+
+// A[8 * row_half + row][8 * column_half + 2 * column], and its right neighbour in the upper bits.
+template <typename T>
+inline void tile_set_pair(thread TileA<T>& a, ushort row_half, ushort column_half, uint pair) {
+  a.quarters[row_half][column_half].thread_elements() = as_type<vec<T, 2>>(pair);
+}
+
+// B[8 * k_half + 2 * column][8 * n_half + row], and in the upper bits the number of the next k.
+//
+// Here a lane holds two neighbours along n of one k, so it takes them from the lanes that own the pairs of these two rows.
+template <typename T>
+inline void tile_set_pair_transposed(thread TileB<T>& b, ushort n_half, ushort k_half, uint pair) {
+  const ushort k = tile_pair_row(), n = 2 * tile_pair_column();
+  vec<T, 2> numbers;
+#pragma unroll
+  for (ushort i = 0; i < 2; ++i) {
+    // The lane whose row is n + i and whose column is k / 2.
+    const ushort row = n + i, column = k / 2;
+    const ushort owner = (row & 4) * 4 + (column & 2) * 4 + row % 4 * 2 + column % 2;
+    const uint other = simd_shuffle(pair, owner);
+    numbers[i] = as_type<T>(ushort(k % 2 == 0 ? other : other >> 16));
+  }
+  b.quarters[k_half][n_half].thread_elements() = numbers;
+}
+
 inline void tile_clear(thread TileAcc& acc) {
 #pragma unroll
   for (ushort row = 0; row < 2; ++row)
@@ -90,6 +122,16 @@ inline void tile_multiply_add(thread TileAcc& acc, const thread TileA<T>& a, con
       for (ushort column = 0; column < 2; ++column)
         simdgroup_multiply_accumulate(
             acc.quarters[row][column], a.quarters[row][k], b.quarters[k][column], acc.quarters[row][column]);
+}
+
+// The same for the first 8 columns of `b` and `acc` alone; the others stay as they are.
+template <typename T>
+inline void tile_multiply_add_left(thread TileAcc& acc, const thread TileA<T>& a, const thread TileB<T>& b) {
+#pragma unroll
+  for (ushort k = 0; k < 2; ++k)
+#pragma unroll
+    for (ushort row = 0; row < 2; ++row)
+      simdgroup_multiply_accumulate(acc.quarters[row][0], a.quarters[row][k], b.quarters[k][0], acc.quarters[row][0]);
 }
 
 // Calls `f(row, column, value)` for every value that this lane owns; `f` may change it. A lambda needs Metal 3.2 (macOS 15).
