@@ -175,10 +175,17 @@ for (int first = 0; first < end; first += KEYS) {
 device T* answer = out + ((long(batch) * query_shape[1] + head) * query_len + first_query + own_row) * D;
 #pragma unroll
 for (int m = 0; m < ROW_TILES; ++m) {
+    // One division for a row, and not one for each of its numbers.
+    float inverse[TILE_ROWS_PER_LANE];
+    #pragma unroll
+    for (int i = 0; i < TILE_ROWS_PER_LANE; ++i) {
+        inverse[i] = 1.0f / sum[m][i];
+    }
     #pragma unroll
     for (int d = 0; d < HEAD_TILES; ++d) {
-        tile_for_each_of_row(
-            accumulator[m][d], WriteAnswer<T>{answer + 16 * m * D + 16 * d, D, n_own_rows - 16 * m, sum[m]});
+        tile_scale_rows(accumulator[m][d], inverse);
+        tile_for_each_pair(
+            accumulator[m][d], WriteAnswer<T>{answer + 16 * m * D + 16 * d, D, n_own_rows - 16 * m});
     }
 }
 // [end]
