@@ -21,9 +21,9 @@ constexpr int ALL_HEADS = QUERY_HEADS + 2 * KEY_VALUE_HEADS;
 const bool is_query = head_of_all < QUERY_HEADS;
 const bool is_value = head_of_all >= QUERY_HEADS + KEY_VALUE_HEADS;
 
-const device T* from = projected + ((long(batch) * query_len + token) * ALL_HEADS + head_of_all) * D;
-float a = float(from[i]);
-float b = float(from[i + HALF]);
+const long from = ((long(batch) * query_len + token) * ALL_HEADS + head_of_all) * D;
+float a = float(projected[from + i]);
+float b = float(projected[from + i + HALF]);
 if (HAS_BIAS) {
     // Rounded where the plain layers round.
     a = float(T(a + float(bias[head_of_all * D + i])));
