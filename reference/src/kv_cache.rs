@@ -1,8 +1,9 @@
 //! The seam between attention and whatever remembers keys and values.
 
 use mlx_rs::Array;
+use mlx_rs::ops::indexing::TryIndexOp;
 
-use crate::{FullKvCache, Offset, Result};
+use crate::{Error, FullKvCache, Offset, Result};
 
 /// Remembers the keys and values of one layer.
 ///
@@ -16,6 +17,16 @@ pub trait KvCache {
     /// # Errors
     /// When the shapes do not continue what is stored, or there is no room.
     fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)>;
+
+    /// [`update_and_fetch`](Self::update_and_fetch) for keys and values side by side, `[B, 2 * H_kv, L, D]`: the heads of
+    /// the keys, then those of the values. A cache that keeps them so appends both at once.
+    ///
+    /// # Errors
+    /// As [`update_and_fetch`](Self::update_and_fetch).
+    fn update_and_fetch_joined(&mut self, keys_and_values: &Array) -> Result<(Array, Array)> {
+        let (keys, values) = split_keys_and_values(keys_and_values)?;
+        self.update_and_fetch(&keys, &values)
+    }
 
     /// The position that the next token of each row will have.
     fn offset(&self) -> Offset<'_>;
@@ -34,4 +45,17 @@ pub trait KvCache {
 
     /// Forgets everything. What is appended next begins a new sequence at position 0, and may have other shapes.
     fn reset(&mut self);
+}
+
+/// The two halves of `[B, 2 * H_kv, L, D]`, as views.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when it has another number of axes, or an odd number of heads.
+pub(crate) fn split_keys_and_values(joined: &Array) -> Result<(Array, Array)> {
+    match joined.shape() {
+        &[_, heads, _, _] if heads % 2 == 0 => {
+            Ok((joined.try_index((.., ..heads / 2))?, joined.try_index((.., heads / 2..))?))
+        }
+        shape => Err(Error::invalid("KvCache", format!("keys and values of shape {shape:?}, not [B, 2 * H_kv, L, D]"))),
+    }
 }

@@ -13,9 +13,9 @@
 //! | 1.7 Sampling | [`sampler`], [`filters`] |
 //! | 2.1 KV cache | [`kv_cache`], [`kv_append`], [`full_kv_cache`] |
 //! | 2.2 Quantized matmul, CPU | [`quantized`], [`projection`], [`fused`], [`qwen2_quantized`] |
-//! | 2.3 Quantized matmul, GPU | [`quantized::gpu`], [`device`], [`kv_append_gpu`] |
+//! | 2.3 Quantized matmul, GPU | [`quantized::gpu`], [`device`] |
 //! | 2.4 FlashAttention-2, CPU | [`flash_attention`] |
-//! | 2.5 FlashAttention-2, GPU | [`flash_attention::gpu`], [`fused::gpu`] |
+//! | 2.5 FlashAttention-2, GPU | [`flash_attention::gpu`], [`fused::gpu`], [`gpu_kv_cache`], [`qwen2_gpu`] |
 //!
 //! Array shapes stand beside the code as `[B, H, L, D]`; the letters are explained in the book's glossary.
 //! Arrays are lazy: a function returns a description of the computation, and MLX runs it when a value is needed.
@@ -30,9 +30,9 @@ pub mod flash_attention;
 pub mod full_kv_cache;
 pub mod fused;
 pub mod generate;
+pub mod gpu_kv_cache;
 pub mod grouped_attention;
 pub mod kv_append;
-pub mod kv_append_gpu;
 pub mod kv_cache;
 pub mod language_model;
 pub mod linear;
@@ -42,6 +42,7 @@ pub mod projection;
 pub mod quantized;
 pub mod qwen2;
 pub mod qwen2_attention;
+pub mod qwen2_gpu;
 pub mod qwen2_quantized;
 pub mod rope;
 pub mod sampler;
@@ -58,6 +59,7 @@ pub use full_kv_cache::FullKvCache;
 pub use generate::{
     GenerateOptions, Generation, StopReason, TextDecoder, Timings, generate, generate_text, next_token_logits,
 };
+pub use gpu_kv_cache::GpuKvCache;
 pub use grouped_attention::{AttentionMask, causal_mask, scaled_dot_product_attention_grouped};
 pub use kv_append::{KvAppend, KvBuffers};
 pub use kv_cache::KvCache;

@@ -9,8 +9,8 @@ use crate::fused::gpu::GpuBlock;
 use crate::quantized::QuantizedEmbedding;
 use crate::qwen2_quantized;
 use crate::{
-    AttentionMask, Device, Embedding, Error, FullKvCache, KvCache, LanguageModel, Linear, LogitsToKeep, Projection,
-    Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
+    AttentionMask, Device, Embedding, Error, FullKvCache, GpuKvCache, KvCache, LanguageModel, Linear, LogitsToKeep,
+    Projection, Qwen2Attention, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp,
 };
 
 /// One layer: attention and MLP, each reading a normalized copy of the residual stream and adding to it.
@@ -259,6 +259,10 @@ impl Qwen2Model {
         cache: Option<&mut [Box<dyn KvCache>]>,
         keep: LogitsToKeep,
     ) -> Result<Array> {
+        // From day 2.5 on, on a GPU, layers share more than an array.
+        if let Some(blocks) = self.gpu_blocks() {
+            return self.forward_on_gpu(&blocks, token_ids, cache, keep);
+        }
         // [task 1.5.4] Qwen2Model::forward
         let hidden = self.run_layers(token_ids, cache, |_| ())?; // [B, L, E]
         let len = hidden.dim(1);
@@ -382,9 +386,7 @@ impl LanguageModel for Qwen2Model {
             return None;
         }
         if self.device == Device::Gpu {
-            return Some(
-                self.layers.iter().map(|_| Box::new(FullKvCache::new().on_gpu()) as Box<dyn KvCache>).collect(),
-            );
+            return Some(self.layers.iter().map(|_| Box::new(GpuKvCache::new()) as Box<dyn KvCache>).collect());
         }
         // [task 2.1.4] Qwen2Model::new_cache
         // One for each layer: layers see different keys.

@@ -2,25 +2,36 @@
 
 use grader::{Case, Fixture, Rng, Tolerance, check_close};
 use mlx_custom::gpu::GpuBackend;
+use mlx_rs::ops::concatenate;
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
-use tiny_llm::fused::gpu::{GpuBlock, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
+use tiny_llm::fused::gpu::{
+    GpuBlock, Heads, JoinedProjection, Positions, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu,
+};
+use tiny_llm::quantized::quantize;
 use tiny_llm::{
-    AttentionMask, Device, FullKvCache, KvCache, Linear, LogitsToKeep, Offset, Qwen2Attention, Qwen2Model, Result,
-    RmsNorm, RotaryEmbedding, Stage, SwiGluMlp, TransformerBlock, silu,
+    AttentionMask, Device, FullKvCache, GpuKvCache, KvCache, Linear, LogitsToKeep, Offset, Projection, QuantizedLinear,
+    Qwen2Attention, Qwen2Model, Result, RmsNorm, RotaryEmbedding, Stage, SwiGluMlp, TransformerBlock, silu,
 };
 
 use crate::cached_model::{answer, forward_in_chunks, new_cache};
 use crate::quantized_models::MODELS;
+use crate::refusals::expect_invalid_argument;
 use crate::tiled::must;
 use crate::tiny_models;
 
-/// Appends chunks of these lengths to a cache for the GPU, and compares what it fetches with one for the CPU.
-pub fn check_cache(step: usize, chunks: &[i32], dtype: Dtype) {
+/// Appends chunks of these lengths to a cache for the GPU, and compares what it fetches with one for the CPU. Keys and values
+/// come side by side, or in two arrays.
+pub fn check_cache(step: usize, chunks: &[i32], dtype: Dtype, joined: bool) {
     let mut rng = Rng::new(step as u64);
-    let (mut on_gpu, mut on_cpu) = (must(FullKvCache::with_step(step)).on_gpu(), must(FullKvCache::with_step(step)));
+    let (mut on_gpu, mut on_cpu) = (must(GpuKvCache::with_step(step)), must(FullKvCache::with_step(step)));
     for &len in chunks {
         let [keys, values] = [(); 2].map(|()| must(rng.array(&[2, 3, len, 8], dtype)));
-        let (got_keys, got_values) = must(on_gpu.update_and_fetch(&keys, &values));
+        let (got_keys, got_values) = must(if joined {
+            on_gpu.update_and_fetch_joined(&must(concatenate(&[&keys, &values], 1)))
+        } else {
+            on_gpu.update_and_fetch(&keys, &values)
+        });
         let (want_keys, want_values) = must(on_cpu.update_and_fetch(&keys, &values));
         let name = format!("after {len} more tokens of {chunks:?} in steps of {step}, {dtype:?}");
         check_close(&format!("keys {name}"), Ok::<_, String>(got_keys), &want_keys, Tolerance::EXACT);
@@ -62,32 +73,35 @@ fn rope_of(case: &Case) -> Result<RotaryEmbedding> {
     RotaryEmbedding::new(2 * cosines.dim(1), cosines.dim(0), 10000.0, false)
 }
 
-/// A case's rotations, on every backend.
+/// A case's rotations, on every backend. Fixtures have query, key and value as arrays of their own.
 pub fn check_rope(name: &str) {
     let fixture = Fixture::load(crate::DAY);
     let case = fixture.case(&format!("rope/{name}"));
     let offsets = case.i32s("offsets");
     let offset = if offsets.len() == 1 { Offset::Same(offsets[0]) } else { Offset::PerRow(&offsets) };
-    let projected = ["query", "key", "value"].map(|name| case.array(name));
-    let biases =
-        (!name.starts_with("no_bias")).then(|| ["query_bias", "key_bias", "value_bias"].map(|name| case.array(name)));
+    let [query, key, value] = ["query", "key", "value"].map(|name| case.array(name));
+    let projected = must(concatenate(&[&query, &key, &value], -1));
+    let bias = (!name.starts_with("no_bias"))
+        .then(|| must(concatenate(&["query_bias", "key_bias", "value_bias"].map(|name| case.array(name)), 0)));
     let rope = must(rope_of(case));
-    let head_dim = rope.cos().dim(1) as usize * 2;
+    let dim = rope.cos().dim(1) * 2;
+    let [query_heads, key_value_heads] = [&query, &key].map(|array| array.dim(2) / dim);
+    let heads = Heads { query: query_heads as usize, key_value: key_value_heads as usize, dim: dim as usize };
+    let positions = must(Positions::new(&rope, offset, query.dim(0) as usize, query.dim(1) as usize));
     for backend in GpuBackend::available() {
-        let biases = biases.as_ref().map(|biases| biases.each_ref());
-        let moved = rope_qk_gpu(projected.each_ref(), biases, head_dim, &rope, offset, backend);
-        let [query, key, value] = must(moved);
+        let [query, joined] = must(rope_qk_gpu(&projected, bias.as_ref(), heads, &positions, backend));
         case.check(Ok::<_, String>(query));
-        case.check_named("key", Ok::<_, String>(key));
-        case.check_named("value", Ok::<_, String>(value));
+        case.check_named("key", joined.try_index((.., ..key_value_heads)));
+        case.check_named("value", joined.try_index((.., key_value_heads..)));
     }
 }
 
 pub fn check_swiglu(name: &str) {
     let fixture = Fixture::load(crate::DAY);
     let case = fixture.case(&format!("swiglu/{name}"));
+    let gate_up = must(concatenate(&[case.array("gate"), case.array("up")], -1));
     for backend in GpuBackend::available() {
-        case.check(swiglu_gpu(&case.array("gate"), &case.array("up"), backend));
+        case.check(swiglu_gpu(&gate_up, backend));
     }
 }
 
@@ -106,7 +120,7 @@ pub fn check_against_plain_layers(features: i32, dtype: Dtype) {
         let (got_sum, got) = must(add_rms_norm_gpu(&x, &residual, &norm, backend));
         check_close(&format!("sum of {features}"), Ok::<_, String>(got_sum), &sum, Tolerance::EXACT);
         check_close(&format!("norm of {features}, {dtype:?}"), Ok::<_, String>(got), &normalized, tolerance);
-        let got = swiglu_gpu(&x, &residual, backend);
+        let got = swiglu_gpu(&must(concatenate(&[&x, &residual], -1)), backend);
         check_close(&format!("swiglu of {features}, {dtype:?}"), got, &product, tolerance);
     }
 }
@@ -133,24 +147,63 @@ pub fn check_block(chunks: &[i32], with_biases: bool) {
     let plain = TransformerBlock::new(must(attention), mlp, norms[0].clone(), norms[1].clone());
     let on_gpu = GpuBlock {
         input_layernorm: norms[0].clone(),
-        qkv: weights.clone().map(|weight| Linear::new(weight, None).into()),
-        biases,
+        qkv: joined(weights.clone().map(|weight| Linear::new(weight, None))),
+        qkv_bias: biases.map(|biases| must(concatenate(&biases, 0))),
+        heads: Heads { query: HEADS[0] as usize, key_value: HEADS[1] as usize, dim: HEAD_DIM as usize },
         o_proj: o_proj.into(),
         post_attention_layernorm: norms[1].clone(),
-        gate_proj: gate.into(),
-        up_proj: up.into(),
+        gate_up: joined([gate, up]),
         down_proj: down.into(),
-        head_dim: HEAD_DIM as usize,
     };
     let rope = must(RotaryEmbedding::new(HEAD_DIM, 64, 10000.0, false));
-    let (mut cache, mut gpu_cache) = (FullKvCache::new(), FullKvCache::new().on_gpu());
+    let tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
+    // The layer takes any cache, one for the CPU as well, and none.
+    let (mut cache, mut gpu_cache, mut cpu_cache) = (FullKvCache::new(), GpuKvCache::new(), FullKvCache::new());
     for &len in chunks {
         let x = array(&[2, len, FEATURES]);
         let mask = if len > 1 { AttentionMask::Causal } else { AttentionMask::None };
+        let name = format!("{len} more tokens of {chunks:?}");
         let expected = must(plain.forward(&x, &rope, &mask, Some(&mut cache)));
-        let got = on_gpu.forward(&x, &rope, &mask, Some(&mut gpu_cache));
-        let tolerance = Tolerance { atol: 1e-5, rtol: 1e-4 };
-        check_close(&format!("{len} more tokens of {chunks:?}"), got, &expected, tolerance);
+        check_close(&name, on_gpu.forward(&x, &rope, &mask, Some(&mut gpu_cache)), &expected, tolerance);
+        let got = on_gpu.forward(&x, &rope, &mask, Some(&mut cpu_cache));
+        check_close(&format!("{name}, a cache for the CPU"), got, &expected, tolerance);
+        let (got, expected) = (on_gpu.forward(&x, &rope, &mask, None), must(plain.forward(&x, &rope, &mask, None)));
+        check_close(&format!("{name}, no cache"), got, &expected, tolerance);
+    }
+}
+
+fn joined<const N: usize>(parts: [Linear; N]) -> JoinedProjection {
+    let joined = must(JoinedProjection::new(parts.map(Projection::from).to_vec()));
+    assert!(matches!(joined, JoinedProjection::One(_)), "{N} dense projections are one product");
+    joined
+}
+
+/// Products side by side, of one matrix where the formats allow it, against one product after the other.
+pub fn check_joined_projections() {
+    let mut rng = Rng::new(12);
+    let mut array = |shape: &[i32]| must(rng.array(shape, Dtype::Float32));
+    let x = array(&[2, 3, 128]);
+    let weights = [5, 3, 4].map(|outputs| array(&[outputs, 128]));
+    let dense = |i: usize| Projection::from(Linear::new(weights[i].clone(), None));
+    let quantized = |i: usize, group_size: usize, bits: usize| {
+        let matrix = must(quantize(&weights[i], group_size, bits));
+        Projection::from(QuantizedLinear::new(matrix, None)).on(Device::Gpu)
+    };
+    let biased = Projection::from(Linear::new(weights[0].clone(), Some(array(&[5]))));
+    for (what, parts, is_one) in [
+        ("4 bits", vec![quantized(0, 32, 4), quantized(1, 32, 4), quantized(2, 32, 4)], true),
+        ("8 bits", vec![quantized(0, 64, 8), quantized(1, 64, 8)], true),
+        ("dense", vec![dense(0), dense(1)], true),
+        ("4 and 8 bits", vec![quantized(0, 32, 4), quantized(1, 32, 8)], false),
+        ("other groups", vec![quantized(0, 32, 4), quantized(1, 64, 4)], false),
+        ("dense and quantized", vec![dense(0), quantized(1, 32, 4)], false),
+        ("with a bias", vec![biased, dense(1)], false),
+    ] {
+        let apart = must(parts.iter().map(|part| part.forward(&x)).collect::<Result<Vec<_>>>());
+        let expected = must(concatenate(&apart, -1));
+        let joined = must(JoinedProjection::new(parts));
+        assert_eq!(matches!(joined, JoinedProjection::One(_)), is_one, "{what}: whether it is one product");
+        check_close(what, joined.forward(&x), &expected, Tolerance { atol: 1e-5, rtol: 1e-5 });
     }
 }
 
@@ -166,6 +219,30 @@ pub fn check_logits(model: &str, prompt: &str, chunks: &[i32]) {
     let model = must(load(model, case.dtype()));
     case.check(model.forward(&ids, None, LogitsToKeep::All));
     case.check(forward_in_chunks(&model, &mut new_cache(&model), &ids, chunks));
+}
+
+/// As week 1's model: one cache for each layer, equally long, and logits of positions that there are.
+pub fn check_model_refuses() {
+    let model = must(load("tiny-qwen2-4bit", Dtype::Float32));
+    let ids = Array::from_slice(&[3_u32, 1, 4], &[1, 3]);
+    let kept = must(model.forward(&ids, None, LogitsToKeep::Last(2)));
+    assert_eq!(kept.shape()[..2], [1, 2], "logits of the last two of three positions");
+    let all = must(model.forward(&ids, None, LogitsToKeep::All));
+    let tolerance = Tolerance { atol: 1e-4, rtol: 1e-4 };
+    check_close("logits of the last two positions", Ok::<_, String>(kept), &must(all.try_index((.., 1..))), tolerance);
+    for n in [0, 4] {
+        let result = model.forward(&ids, None, LogitsToKeep::Last(n));
+        expect_invalid_argument(result, &format!("logits of {n} of three positions"));
+    }
+    let row = must(ids.reshape(&[3]));
+    expect_invalid_argument(model.forward(&row, None, LogitsToKeep::All), "tokens without a batch axis");
+    let mut caches = new_cache(&model);
+    must(model.forward(&ids, Some(&mut caches), LogitsToKeep::All));
+    must(caches[1].rewind(1));
+    let uneven = model.forward(&ids, Some(&mut caches), LogitsToKeep::All);
+    expect_invalid_argument(uneven, "caches of three tokens and of two");
+    caches.pop();
+    expect_invalid_argument(model.forward(&ids, Some(&mut caches), LogitsToKeep::All), "a layer without a cache");
 }
 
 /// Greedy tokens.

@@ -15,11 +15,12 @@ mod tiny_models;
 
 use gpu_attention::{Memory, check_case, check_inputs, in_cache};
 use gpu_model::{
-    address, check_against_plain_layers, check_block, check_cache, check_generation, check_logits, check_norm,
-    check_rope, check_swiglu,
+    address, check_against_plain_layers, check_block, check_cache, check_generation, check_joined_projections,
+    check_logits, check_model_refuses, check_norm, check_rope, check_swiglu,
 };
 use grader::{Fixture, Rng, check_close, check_tokens, expect_error, property};
 use mlx_custom::gpu::{GpuBackend, check_metal};
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{full, ones};
 use mlx_rs::{Array, Dtype};
 use refusals::expect_invalid_argument;
@@ -37,8 +38,8 @@ use tiny_llm::flash_attention::gpu::{
 use tiny_llm::fused::gpu::norm::RMS_NORM;
 use tiny_llm::fused::gpu::rope::ROPE_QK;
 use tiny_llm::fused::gpu::swiglu::SWIGLU;
-use tiny_llm::fused::gpu::{add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
-use tiny_llm::{AttentionBackend, AttentionMask, FullKvCache, KvCache, Offset, Result, RmsNorm, RotaryEmbedding};
+use tiny_llm::fused::gpu::{Heads, Positions, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
+use tiny_llm::{AttentionBackend, AttentionMask, GpuKvCache, KvCache, Offset, Result, RmsNorm, RotaryEmbedding};
 
 const DAY: &str = "week2_day5";
 const WHOLE: KernelChoice = KernelChoice::Decode { splits: 1 };
@@ -458,15 +459,16 @@ fn task_5_the_cache(
     #[values(1, 3, 8)] step: usize,
     #[values(&[5, 1, 1, 1], &[1, 1, 1, 1, 1], &[3, 3, 3])] chunks: &[i32],
     #[values(Dtype::Float32, Dtype::Bfloat16)] dtype: Dtype,
+    #[values(true, false)] joined: bool,
 ) {
-    check_cache(step, chunks, dtype);
+    check_cache(step, chunks, dtype, joined);
 }
 
 /// New tokens go into the memory that holds the old ones; only a buffer that grows is copied.
 #[test]
 fn task_5_the_cache_appends_in_place() {
     let mut rng = Rng::new(9);
-    let mut cache = must(FullKvCache::with_step(64)).on_gpu();
+    let mut cache = must(GpuKvCache::with_step(64));
     let mut append = |len: i32| {
         let [keys, values] = [(); 2].map(|()| must(rng.array(&[1, 1, len, 16], Dtype::Float32)));
         let (keys, values) = must(cache.update_and_fetch(&keys, &values));
@@ -489,7 +491,7 @@ fn task_5_the_cache_appends_in_place() {
 #[test]
 fn task_5_what_was_fetched_stays() {
     let mut rng = Rng::new(10);
-    let mut cache = must(FullKvCache::with_step(64)).on_gpu();
+    let mut cache = must(GpuKvCache::with_step(64));
     let mut tokens = |len: i32| must(rng.array(&[1, 2, len, 8], Dtype::Float32));
     let (first, second) = (tokens(5), tokens(1));
     let (fetched, _) = must(cache.update_and_fetch(&first, &first));
@@ -501,8 +503,27 @@ fn task_5_what_was_fetched_stays() {
 }
 
 #[test]
+fn task_5_the_cache_forgets() {
+    let mut cache = must(GpuKvCache::with_step(4));
+    let mut rng = Rng::new(13);
+    let [first, second, third] = [5, 1, 2].map(|len| must(rng.array(&[1, 2, len, 8], Dtype::Float32)));
+    must(cache.update_and_fetch(&first, &first));
+    must(cache.rewind(3));
+    expect_invalid_argument(cache.rewind(3), "forgetting three of two tokens");
+    let (keys, _) = must(cache.update_and_fetch(&second, &second));
+    let expected = must(mlx_rs::ops::concatenate(&[&must(first.try_index((.., .., ..2))), &second], 2));
+    check_close("two old tokens and a new one", Ok::<_, String>(keys), &expected, grader::Tolerance::EXACT);
+    cache.reset();
+    assert_eq!((cache.offset(), cache.capacity(), cache.bytes_copied()), (Offset::Same(0), 0, 0), "as new");
+    let (keys, _) = must(cache.update_and_fetch(&third, &third));
+    check_close("the tokens since the reset", Ok::<_, String>(keys), &third, grader::Tolerance::EXACT);
+    assert_eq!(cache.capacity(), 4, "the step is still 4 tokens");
+    expect_invalid_argument(GpuKvCache::with_step(0), "steps of no tokens");
+}
+
+#[test]
 fn task_5_the_cache_refuses_what_does_not_continue() {
-    let mut cache = FullKvCache::new().on_gpu();
+    let mut cache = GpuKvCache::new();
     let tokens = |shape: &[i32]| must(ones::<f32>(shape));
     let (keys, wider) = (tokens(&[1, 2, 3, 8]), tokens(&[1, 2, 3, 16]));
     expect_invalid_argument(cache.update_and_fetch(&keys, &wider), "keys with D = 8 and values with D = 16");
@@ -510,6 +531,8 @@ fn task_5_the_cache_refuses_what_does_not_continue() {
     expect_invalid_argument(cache.update_and_fetch(&wider, &wider), "D = 16 behind D = 8");
     let three_axes = tokens(&[2, 3, 8]);
     expect_invalid_argument(cache.update_and_fetch(&three_axes, &three_axes), "three axes");
+    expect_invalid_argument(cache.update_and_fetch_joined(&keys), "one head of keys and one of values behind two");
+    expect_invalid_argument(cache.update_and_fetch_joined(&tokens(&[1, 3, 1, 8])), "three heads in all");
     assert_eq!(cache.offset(), Offset::Same(3), "a refusal changes nothing");
 }
 
@@ -547,15 +570,29 @@ fn task_5_fused_kernels_refuse_what_does_not_fit() {
     must(rms_norm_gpu(&x, &norm, backend));
     expect_invalid_argument(rms_norm_gpu(&short, &norm, backend), "rows of 32 and a weight of 64");
     expect_invalid_argument(add_rms_norm_gpu(&x, &short, &norm, backend), "a residual of another shape");
-    expect_invalid_argument(swiglu_gpu(&x, &short, backend), "gate and up of other shapes");
+    let odd = must(ones::<f32>(&[2, 33]));
+    expect_invalid_argument(swiglu_gpu(&odd, backend), "rows of 33: gate and up of other lengths");
     let rope = must(RotaryEmbedding::new(16, 8, 10000.0, false));
-    let [query, key] = [32, 16].map(|size| must(ones::<f32>(&[1, 4, size])));
-    let at = |offset| rope_qk_gpu([&query, &key, &key], None, 16, &rope, Offset::Same(offset), backend);
-    must(at(4));
-    expect_invalid_argument(at(5), "token 8 in a table of 8 positions");
-    expect_invalid_argument(at(-1), "a negative position");
-    let half_heads = rope_qk_gpu([&query, &key, &key], None, 8, &rope, Offset::Same(0), backend);
-    expect_invalid_argument(half_heads, "heads of 8 numbers and a table for 16");
+    let at = |offset| Positions::new(&rope, offset, 1, 4);
+    let positions = must(at(Offset::Same(4)));
+    expect_invalid_argument(at(Offset::Same(5)), "token 8 in a table of 8 positions");
+    expect_invalid_argument(at(Offset::Same(-1)), "a negative position");
+    expect_invalid_argument(at(Offset::PerRow(&[1, 2])), "two positions for one row");
+    let projected = must(ones::<f32>(&[4, 64]));
+    let heads = Heads { query: 2, key_value: 1, dim: 16 };
+    let with = |heads, bias: Option<&Array>| rope_qk_gpu(&projected, bias, heads, &positions, backend);
+    must(with(heads, None));
+    expect_invalid_argument(with(Heads { query: 4, key_value: 2, dim: 8 }, None), "heads of 8 and a table for 16");
+    expect_invalid_argument(with(Heads { query: 1, ..heads }, None), "three heads of 16 and rows of 64");
+    expect_invalid_argument(with(heads, Some(&must(ones::<f32>(&[63])))), "a bias of another length");
+    expect_invalid_argument(with(heads, Some(&must(ones::<half::f16>(&[64])))), "a bias of another dtype");
+    let short_rows = rope_qk_gpu(&must(ones::<f32>(&[3, 64])), None, heads, &positions, backend);
+    expect_invalid_argument(short_rows, "three rows for four tokens");
+}
+
+#[test]
+fn task_5_projections_side_by_side() {
+    check_joined_projections();
 }
 
 /// Everything of this task in one layer: prompt, decode, two tokens at a time.
@@ -578,6 +615,11 @@ fn task_5_the_model(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &
 #[case("tiny-qwen2-mixed", "seven_tokens")]
 fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
     check_generation(model, prompt);
+}
+
+#[test]
+fn task_5_the_model_refuses_what_does_not_fit() {
+    check_model_refuses();
 }
 
 /// What the emulator and CUDA would let pass, and Apple's compiler would not.

@@ -18,8 +18,6 @@ pub struct FullKvCache {
     len: usize,
     /// The capacity is a multiple of this many tokens.
     step: usize,
-    /// Tokens are appended on the device where they are, and not by an operation on the CPU.
-    is_on_gpu: bool,
     bytes_copied: Arc<AtomicU64>,
 }
 
@@ -29,7 +27,7 @@ impl FullKvCache {
 
     /// An empty cache. It allocates nothing before the first tokens come.
     pub fn new() -> Self {
-        Self { buffers: None, len: 0, step: Self::DEFAULT_STEP, is_on_gpu: false, bytes_copied: Arc::default() }
+        Self { buffers: None, len: 0, step: Self::DEFAULT_STEP, bytes_copied: Arc::default() }
     }
 
     /// An empty cache that grows by `step` tokens at a time.
@@ -41,11 +39,6 @@ impl FullKvCache {
             return Err(Error::invalid("FullKvCache::with_step", "a step has at least one token"));
         }
         Ok(Self { step, ..Self::new() })
-    }
-
-    /// The same, still empty, for a model on a GPU: [`KvAppend::apply_on_gpu`] appends, from day 2.5 on.
-    pub fn on_gpu(self) -> Self {
-        Self { is_on_gpu: true, ..self }
     }
 
     /// How many tokens fit before the buffers have to grow.
@@ -67,17 +60,6 @@ impl FullKvCache {
         // [task 2.1.2] FullKvCache::next_append
         todo!("week 2 day 1 task 2: FullKvCache::next_append - see book/src/week2/day1.md")
         // [end]
-    }
-
-    /// As [`KvCache::update_and_fetch`], by [`KvAppend::apply_on_gpu`].
-    fn update_and_fetch_on_gpu(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let n_new = keys.shape().get(2).map_or(0, |len| *len as usize);
-        let buffers = self.next_append(n_new).apply_on_gpu(self.buffers.as_ref(), keys, values)?;
-        let end = self.len + n_new;
-        let filled = (.., .., ..end as i32);
-        let (keys, values) = (buffers.keys.try_index(filled)?, buffers.values.try_index(filled)?);
-        (self.buffers, self.len) = (Some(buffers), end);
-        Ok((keys, values))
     }
 
     /// Appends `n_new` tokens by an operation that does more than that: `apply` adds it to the graph and returns the
@@ -109,9 +91,6 @@ impl KvCache for FullKvCache {
     /// [`Error::InvalidArgument`] when `keys` and `values` are not `[B, H_kv, L, D]` of one shape and one
     /// floating-point dtype, have no tokens, or differ from what is stored in more than L.
     fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        if self.is_on_gpu {
-            return self.update_and_fetch_on_gpu(keys, values);
-        }
         // [task 2.1.2] FullKvCache::update_and_fetch
         todo!("week 2 day 1 task 2: FullKvCache::update_and_fetch - see book/src/week2/day1.md")
         // [end]
@@ -122,7 +101,7 @@ impl KvCache for FullKvCache {
     }
 
     fn as_full(&mut self) -> Option<&mut FullKvCache> {
-        (!self.is_on_gpu).then_some(self)
+        Some(self)
     }
 
     /// # Errors
@@ -133,7 +112,7 @@ impl KvCache for FullKvCache {
         // [end]
     }
 
-    /// As new, with the same step, on the same device: the memory is given back, and
+    /// As new, with the same step: the memory is given back, and
     /// [`bytes_copied`](FullKvCache::bytes_copied) starts from 0.
     fn reset(&mut self) {
         // [task 2.1.3] FullKvCache::reset

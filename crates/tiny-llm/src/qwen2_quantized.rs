@@ -4,9 +4,9 @@ use std::cell::RefCell;
 
 use checkpoint::Checkpoint;
 use mlx_custom::{Constant, use_huge_pages};
-use mlx_rs::{Array, Dtype};
+use mlx_rs::{Array, Dtype, ops};
 
-use crate::fused::gpu::GpuBlock;
+use crate::fused::gpu::{GpuBlock, Heads, JoinedProjection};
 use crate::fused::{FusedBlock, QkvWeights};
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix};
@@ -161,31 +161,39 @@ impl Weights<'_> {
     /// A block of kernels for the GPU; its biases are apart from the projections.
     fn gpu_block(&self, layer_idx: usize) -> Result<GpuBlock> {
         let config = self.checkpoint.config();
-        let (hidden, intermediate, head_dim) = (config.hidden_size, config.intermediate_size, config.head_dim);
-        let (q_size, kv_size) = (config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim);
+        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        let heads =
+            Heads { query: config.num_attention_heads, key_value: config.num_key_value_heads, dim: config.head_dim };
+        let (q_size, kv_size) = (heads.query * heads.dim, heads.key_value * heads.dim);
         let prefix = format!("model.layers.{layer_idx}");
         let projection = |name: &str, outputs: usize, inputs: usize| {
             self.projection(&format!("{prefix}.{name}.weight"), [outputs, inputs], None)
         };
         let bias = |name: &str, outputs: usize| self.bias(&format!("{prefix}.self_attn.{name}.bias"), outputs);
-        let biases = match (bias("q_proj", q_size)?, bias("k_proj", kv_size)?, bias("v_proj", kv_size)?) {
-            (Some(q), Some(k), Some(v)) => Some([q, k, v]),
+        let qkv_bias = match (bias("q_proj", q_size)?, bias("k_proj", kv_size)?, bias("v_proj", kv_size)?) {
+            (Some(q), Some(k), Some(v)) => {
+                let joined = ops::concatenate(&[q, k, v], 0)?;
+                joined.eval()?;
+                Some(joined)
+            }
             _ => None,
         };
         Ok(GpuBlock {
             input_layernorm: self.norm(&format!("{prefix}.input_layernorm.weight"))?,
-            qkv: [
+            qkv: JoinedProjection::new(vec![
                 projection("self_attn.q_proj", q_size, hidden)?,
                 projection("self_attn.k_proj", kv_size, hidden)?,
                 projection("self_attn.v_proj", kv_size, hidden)?,
-            ],
-            biases,
+            ])?,
+            qkv_bias,
+            heads,
             o_proj: projection("self_attn.o_proj", hidden, q_size)?,
             post_attention_layernorm: self.norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
-            gate_proj: projection("mlp.gate_proj", intermediate, hidden)?,
-            up_proj: projection("mlp.up_proj", intermediate, hidden)?,
+            gate_up: JoinedProjection::new(vec![
+                projection("mlp.gate_proj", intermediate, hidden)?,
+                projection("mlp.up_proj", intermediate, hidden)?,
+            ])?,
             down_proj: projection("mlp.down_proj", hidden, intermediate)?,
-            head_dim,
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use checkpoint::QuantizedTensor;
 use mlx_custom::{Constant, OperationError, Tensor};
-use mlx_rs::{Array, Dtype};
+use mlx_rs::{Array, Dtype, ops};
 
 use crate::quantized::view::{Floats, MatrixView};
 use crate::{Error, Result};
@@ -61,6 +61,28 @@ impl QuantizedMatrix {
             ));
         }
         Ok(Self { packed, scales, biases, group_size, bits, constant: OnceLock::new() })
+    }
+
+    /// The rows of several matrices one after another, or `None` unless they agree in I, format and the scales' dtype.
+    ///
+    /// It is computed at once: then it depends on none of them any more, and their memory can be given back.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] when there is not enough memory.
+    pub fn join(matrices: &[&Self]) -> Result<Option<Self>> {
+        let kind = |matrix: &Self| (matrix.inputs(), matrix.group_size, matrix.bits, matrix.scales.dtype());
+        let Some(&first) = matrices.first() else { return Ok(None) };
+        if matrices.iter().any(|matrix| kind(matrix) != kind(first)) {
+            return Ok(None);
+        }
+        let rows = |part: fn(&Self) -> &Array| -> Result<Array> {
+            let parts: Vec<&Array> = matrices.iter().map(|matrix| part(matrix)).collect();
+            let joined = ops::concatenate(&parts, 0)?;
+            joined.eval()?;
+            Ok(joined)
+        };
+        let (packed, scales) = (rows(|matrix| &matrix.packed)?, rows(|matrix| &matrix.scales)?);
+        Self::new(packed, scales, rows(|matrix| &matrix.biases)?, first.group_size, first.bits).map(Some)
     }
 
     /// O

@@ -2,7 +2,7 @@
 
 use mlx_custom::TensorType;
 use mlx_custom::gpu::{GpuBackend, GpuKernel, Launch, TemplateValue};
-use mlx_rs::{Array, Dtype};
+use mlx_rs::Array;
 
 use super::take;
 use crate::{Error, Offset, Result, RotaryEmbedding};
@@ -10,98 +10,133 @@ use crate::{Error, Offset, Result, RotaryEmbedding};
 /// The kernel.
 pub static ROPE_QK: GpuKernel = GpuKernel {
     name: "rope_qk",
-    inputs: &["query", "key", "value", "query_bias", "key_bias", "value_bias", "cosines", "sines", "offsets"],
-    outputs: &["rotated_query", "rotated_key", "moved_value"],
+    inputs: &["projected", "bias", "cosines", "sines", "offsets"],
+    outputs: &["rotated_query", "keys_and_values"],
     header: "",
     body: include_str!("../../kernels/rope_qk.metal"),
     strided: false,
 };
 
-/// The biases of the query, key and value projections: `[H_q * D]`, `[H_kv * D]`, `[H_kv * D]`.
-pub type ProjectionBiases<'a> = [&'a Array; 3];
+/// The heads of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// H_q
+    pub query: usize,
+    /// H_kv
+    pub key_value: usize,
+    /// D
+    pub dim: usize,
+}
 
-/// What attention takes from what the projections give.
+impl Heads {
+    /// `(H_q + 2 * H_kv) * D`: what a token's queries, keys and values are together.
+    pub fn projected_size(self) -> usize {
+        (self.query + 2 * self.key_value) * self.dim
+    }
+}
+
+/// Where the tokens of a forward pass are. All layers share it, so that the array comes from the host once for each pass.
+#[derive(Debug)]
+pub struct Positions<'a> {
+    rope: &'a RotaryEmbedding,
+    /// B
+    batch: usize,
+    /// L
+    len: usize,
+    /// `[1]` or `[B]`, i32: the position of each row's first token
+    first: Array,
+}
+
+impl<'a> Positions<'a> {
+    /// `len` tokens in each of `batch` rows, the first at `offset`; `rope` has the angles.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for positions beyond the table of `rope`, and when there is not one offset for each row.
+    pub fn new(rope: &'a RotaryEmbedding, offset: Offset<'_>, batch: usize, len: usize) -> Result<Self> {
+        let first = match offset {
+            Offset::Same(offset) => vec![offset],
+            Offset::PerRow(offsets) => offsets.to_vec(),
+        };
+        let is_known = |start: &i32| *start >= 0 && *start as usize + len <= rope.max_positions() as usize;
+        if !(first.len() == 1 || first.len() == batch) || !first.iter().all(is_known) {
+            let max = rope.max_positions();
+            let message = format!(
+                "{len} tokens from {first:?} on are not one start for each of {batch} rows, within {max} positions"
+            );
+            return Err(Error::invalid("Positions::new", message));
+        }
+        Ok(Self { rope, batch, len, first: Array::from_slice(&first, &[first.len() as i32]) })
+    }
+
+    /// B
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// L
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.batch * self.len == 0
+    }
+}
+
+/// What attention takes from what the projection gives.
 ///
-/// - `projected`: query `[B, L, H_q * D]`, key and value `[B, L, H_kv * D]`, without biases
-/// - `biases`: added first
-/// - `rope`: rotates query and key, all D numbers of a head, the first half with the second
-/// - `offset`: the position of the first token
+/// - `projected`: `[.., (H_q + 2 * H_kv) * D]` with `B * L` rows, without biases: of each token its queries, keys, values
+/// - `bias`: `[(H_q + 2 * H_kv) * D]`, added first
+/// - `positions`: rotate query and key, all D numbers of a head, the first half with the second
 ///
-/// Returns query `[B, H_q, L, D]`, key and value `[B, H_kv, L, D]`.
+/// Returns the query, `[B, H_q, L, D]`, and key and value side by side, `[B, 2 * H_kv, L, D]`, as
+/// [`KvCache::update_and_fetch_joined`](crate::KvCache::update_and_fetch_joined) takes them.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when an array is not of these shapes or the dtypes differ, `rope` rotates adjacent pairs or
-/// only a part of a head, and for positions beyond its table.
+/// [`Error::InvalidArgument`] when an array is not of these shapes, there are no tokens, the dtypes differ, or the rotary
+/// embedding rotates adjacent pairs or only a part of a head.
 pub fn rope_qk_gpu(
-    projected: [&Array; 3],
-    biases: Option<ProjectionBiases<'_>>,
-    head_dim: usize,
-    rope: &RotaryEmbedding,
-    offset: Offset<'_>,
+    projected: &Array,
+    bias: Option<&Array>,
+    heads: Heads,
+    positions: &Positions<'_>,
     backend: GpuBackend,
-) -> Result<[Array; 3]> {
+) -> Result<[Array; 2]> {
     let refuse = |message: String| Err(Error::invalid("rope_qk_gpu", message));
-    let [query, key, value] = projected;
-    let &[batch, len, query_size] = query.shape() else {
-        return refuse(format!("the query has shape {:?}, not [B, L, H_q * D]", query.shape()));
-    };
-    let kv_size = key.shape().last().copied().unwrap_or(0);
-    let fits = key.shape() == [batch, len, kv_size]
-        && value.shape() == key.shape()
-        && head_dim > 0
-        && [query_size, kv_size].iter().all(|size| *size > 0 && size % head_dim as i32 == 0)
-        && biases.is_none_or(|biases| {
-            biases.iter().zip([query_size, kv_size, kv_size]).all(|(bias, size)| bias.shape() == [size])
-        });
-    if !fits {
-        let shapes = projected.map(Array::shape);
-        return refuse(format!(
-            "{shapes:?} are not projections to heads of {head_dim} numbers, or the biases don't fit"
-        ));
+    let Positions { rope, batch, len, first } = positions;
+    let size = heads.projected_size();
+    let is_projection = projected.shape().last() == Some(&(size as i32)) && projected.size() == batch * len * size;
+    if !is_projection || projected.size() == 0 {
+        let shape = projected.shape();
+        return refuse(format!("projected has shape {shape:?}, not [{batch} * {len}, {size}] for {heads:?}"));
     }
-    let dtype = query.dtype();
-    let mut arrays = projected.iter().chain(biases.iter().flatten());
-    if arrays.any(|array| array.dtype() != dtype) {
-        return refuse(format!("projections and biases are not all {dtype:?}"));
+    let dtype = projected.dtype();
+    if let Some(bias) = bias
+        && (bias.shape() != [size as i32] || bias.dtype() != dtype)
+    {
+        let (shape, bias_dtype) = (bias.shape(), bias.dtype());
+        return refuse(format!("the bias is {bias_dtype:?} of shape {shape:?}, not {dtype:?} of shape [{size}]"));
     }
-    if rope.is_traditional() || rope.cos().dim(1) as usize * 2 != head_dim {
-        return refuse(format!("the rotary embedding is not of halves of {head_dim} numbers"));
+    if rope.is_traditional() || rope.cos().dim(1) as usize * 2 != heads.dim {
+        return refuse(format!("the rotary embedding is not of halves of {} numbers", heads.dim));
     }
-    let offsets = offsets(rope, offset, batch, len)?;
-    let (batch, len) = (batch as usize, len as usize);
-    let heads = |size: i32| size as usize / head_dim;
-    let (num_heads, num_kv_heads) = (heads(query_size), heads(kv_size));
-    let shape = |heads| TensorType::new([batch, heads, len, head_dim], dtype);
-    let threads = (head_dim / 2).next_multiple_of(32);
+    let shape = |heads_of_array| TensorType::new([*batch, heads_of_array, *len, heads.dim], dtype);
+    let threads = (heads.dim / 2).next_multiple_of(32);
+    let int = |number: usize| TemplateValue::Int(number as i32);
     let launch = Launch {
         template: &[
             ("T", TemplateValue::Dtype(dtype)),
-            ("D", TemplateValue::Int(head_dim as i32)),
-            ("HAS_BIAS", TemplateValue::Bool(biases.is_some())),
+            ("D", int(heads.dim)),
+            ("QUERY_HEADS", int(heads.query)),
+            ("KEY_VALUE_HEADS", int(heads.key_value)),
+            ("HAS_BIAS", TemplateValue::Bool(bias.is_some())),
         ],
-        outputs: &[shape(num_heads), shape(num_kv_heads), shape(num_kv_heads)],
-        grid: [threads, num_heads + 2 * num_kv_heads, batch * len],
+        outputs: &[shape(heads.query), shape(2 * heads.key_value)],
+        grid: [len * threads, heads.query + 2 * heads.key_value, *batch],
         threadgroup: [threads, 1, 1],
         fill: None,
     };
-    let [query_bias, key_bias, value_bias] = biases.unwrap_or(projected);
-    let inputs = [query, key, value, query_bias, key_bias, value_bias, rope.cos(), rope.sin(), &offsets];
+    let inputs = [projected, bias.unwrap_or(projected), rope.cos(), rope.sin(), first];
     take("rope_qk", ROPE_QK.launch_on(backend, &inputs, &launch)?)
-}
-
-/// The position of the first token, one for all rows or one for each.
-fn offsets(rope: &RotaryEmbedding, offset: Offset<'_>, batch: i32, len: i32) -> Result<Array> {
-    let offsets = match offset {
-        Offset::Same(offset) => vec![offset],
-        Offset::PerRow(offsets) => offsets.to_vec(),
-    };
-    let is_known = |start: &i32| *start >= 0 && start + len <= rope.max_positions();
-    if !(offsets.len() == 1 || offsets.len() as i32 == batch) || !offsets.iter().all(is_known) {
-        let (max, message) = (rope.max_positions(), "are not one for each row, within the table of");
-        return Err(Error::invalid(
-            "rope_qk_gpu",
-            format!("{len} tokens from {offsets:?} on {message} {max} positions"),
-        ));
-    }
-    Ok(Array::from_slice(&offsets, &[offsets.len() as i32]).as_dtype(Dtype::Int32)?)
 }

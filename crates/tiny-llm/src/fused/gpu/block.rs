@@ -3,33 +3,41 @@
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::Array;
 
-use super::{add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
+use super::{Heads, JoinedProjection, Positions, ResidualStream, rope_qk_gpu, swiglu_gpu};
 use crate::flash_attention::gpu::flash_attention_gpu;
+use crate::kv_cache::split_keys_and_values;
 use crate::{AttentionMask, Error, KvCache, Offset, Projection, Result, RmsNorm, RotaryEmbedding};
 
-/// [`TransformerBlock`](crate::TransformerBlock) with a kernel for each group of small steps: beside the projections, the
-/// cache and attention it is four kernels and an addition.
+/// [`TransformerBlock`](crate::TransformerBlock) with a kernel for each group of small steps. What it costs a GPU to make
+/// one token is mostly the number of kernels: here four products, attention, four small ones and the append to the cache.
 #[derive(Debug, Clone)]
 pub struct GpuBlock {
     pub input_layernorm: RmsNorm,
-    /// `[H_q * D, E]`, `[H_kv * D, E]`, `[H_kv * D, E]`, all without biases
-    pub qkv: [Projection; 3],
-    /// `[H_q * D]`, `[H_kv * D]`, `[H_kv * D]`
-    pub biases: Option<[Array; 3]>,
+    /// `[(H_q + 2 * H_kv) * D, E]`: query, key and value, without biases
+    pub qkv: JoinedProjection,
+    /// `[(H_q + 2 * H_kv) * D]`
+    pub qkv_bias: Option<Array>,
+    pub heads: Heads,
     /// `[E, H_q * D]`
     pub o_proj: Projection,
     pub post_attention_layernorm: RmsNorm,
-    /// `[I, E]`
-    pub gate_proj: Projection,
-    /// `[I, E]`
-    pub up_proj: Projection,
+    /// `[2 * I, E]`: gate and up
+    pub gate_up: JoinedProjection,
     /// `[E, I]`
     pub down_proj: Projection,
-    pub head_dim: usize,
+}
+
+/// What the layers of a forward pass share.
+#[derive(Debug)]
+pub struct GpuPass<'a> {
+    pub positions: Positions<'a>,
+    pub mask: &'a AttentionMask,
+    pub backend: GpuBackend,
 }
 
 impl GpuBlock {
-    /// As [`TransformerBlock::forward`](crate::TransformerBlock::forward): `[B, L, E]` to `[B, L, E]`.
+    /// As [`TransformerBlock::forward`](crate::TransformerBlock::forward): `[B, L, E]` to `[B, L, E]`. A whole model has
+    /// [`run`](Self::run), with fewer kernels between layers.
     ///
     /// # Errors
     /// As [`TransformerBlock::forward`](crate::TransformerBlock::forward).
@@ -40,25 +48,51 @@ impl GpuBlock {
         mask: &AttentionMask,
         cache: Option<&mut dyn KvCache>,
     ) -> Result<Array> {
-        let &[batch, len, _] = x.shape() else {
+        let &[batch, len, features] = x.shape() else {
             return Err(Error::invalid("GpuBlock::forward", format!("x has shape {:?}, not [B, L, E]", x.shape())));
         };
-        let backend = GpuBackend::current()?;
         let offset = cache.as_ref().map_or(Offset::Same(0), |cache| cache.offset());
-        let normalized = rms_norm_gpu(x, &self.input_layernorm, backend)?;
-        let [q, k, v] = &self.qkv;
-        let projected = [q.forward(&normalized)?, k.forward(&normalized)?, v.forward(&normalized)?];
-        let biases = self.biases.as_ref().map(|biases| biases.each_ref());
-        let [query, key, value] = rope_qk_gpu(projected.each_ref(), biases, self.head_dim, rope, offset, backend)?;
+        let positions = Positions::new(rope, offset, batch as usize, len as usize)?;
+        let pass = GpuPass { positions, mask, backend: GpuBackend::current()? };
+        let stream = ResidualStream::new(x.reshape(&[batch * len, features])?);
+        Ok(self.run(stream, &pass, cache)?.total()?.reshape(x.shape())?)
+    }
+
+    /// The layer as a part of a forward pass, from one `[B * L, E]` to the next. Arrays with one row for each token go
+    /// through products without being reshaped: a reshape moves nothing, and still is a node of MLX's graph.
+    ///
+    /// # Errors
+    /// As [`GpuBlock::forward`].
+    pub fn run(
+        &self,
+        stream: ResidualStream,
+        pass: &GpuPass<'_>,
+        cache: Option<&mut dyn KvCache>,
+    ) -> Result<ResidualStream> {
+        let GpuPass { positions, mask, backend } = pass;
+        let (x, normalized) = stream.normalize(&self.input_layernorm, *backend)?;
+        let projected = self.qkv.forward(&normalized)?; // [B * L, (H_q + 2 * H_kv) * D]
+        let [query, keys_and_values] =
+            rope_qk_gpu(&projected, self.qkv_bias.as_ref(), self.heads, positions, *backend)?;
         let (key, value) = match cache {
-            Some(cache) => cache.update_and_fetch(&key, &value)?, // [B, H_kv, S, D]
-            None => (key, value),
+            Some(cache) => cache.update_and_fetch_joined(&keys_and_values)?, // [B, H_kv, S, D]
+            None => split_keys_and_values(&keys_and_values)?,
         };
         let attended = flash_attention_gpu(&query, &key, &value, None, mask)?; // [B, H_q, L, D]
-        let merged = attended.swap_axes(1, 2)?.reshape(&[batch, len, query.dim(1) * query.dim(3)])?;
+        let attended = self.o_proj.forward(&self.merge_heads(&attended, positions)?)?;
         let (x, normalized) =
-            add_rms_norm_gpu(x, &self.o_proj.forward(&merged)?, &self.post_attention_layernorm, backend)?;
-        let hidden = swiglu_gpu(&self.gate_proj.forward(&normalized)?, &self.up_proj.forward(&normalized)?, backend)?;
-        Ok(x.add(self.down_proj.forward(&hidden)?)?)
+            ResidualStream::with_pending(x, attended).normalize(&self.post_attention_layernorm, *backend)?;
+        let hidden = swiglu_gpu(&self.gate_up.forward(&normalized)?, *backend)?;
+        Ok(ResidualStream::with_pending(x, self.down_proj.forward(&hidden)?))
+    }
+
+    /// `[B, H_q, L, D]` to `[B * L, H_q * D]`.
+    fn merge_heads(&self, attended: &Array, positions: &Positions<'_>) -> Result<Array> {
+        let shape = [positions.batch() * positions.len(), self.heads.query * self.heads.dim].map(|len| len as i32);
+        // The heads of a single token lie side by side already.
+        if positions.len() == 1 {
+            return Ok(attended.reshape(&shape)?);
+        }
+        Ok(attended.swap_axes(1, 2)?.reshape(&shape)?)
     }
 }
