@@ -200,6 +200,29 @@ Options
 `tiny-llm report` makes tables and plots from a measurements.json again.",
     },
     CommandHelp {
+        name: "bundle",
+        summary: "an archive for a GPU machine without network or cargo",
+        text: "\
+Makes an archive that runs on another Linux machine of the same processor architecture, without network,
+Rust or cargo: the engine with the reference, the tests and benchmarks of GPU kernels, their fixtures, and
+MLX for the backend asked for. This machine needs no GPU, and keeps the backend that it uses.
+
+  cargo xtask bundle --backend cuda --split 60M
+  cargo xtask bundle --backend cpu --model smollm2-135m
+
+Options
+  --backend NAME      cuda (or cuda12, cuda13), or cpu to try it
+  --split SIZE        files of at most this size, such as 60M or 2G (default: one file)
+  --model NAME        a model to take along, as for chat; may be repeated
+  --output FOLDER     for the archive and join.sh (default: target/bundle)
+
+There: `sh join.sh` checks and unpacks it, `tiny-llm-bundle/run check` says what the machine lacks, and
+`tiny-llm-bundle/run tests` starts. NVIDIA's own libraries are not in it: the other machine has the
+driver, and the CUDA toolkit with cuDNN and NCCL, or NVIDIA's Python wheels.
+
+It uses tar, xz, strip and sha256sum.",
+    },
+    CommandHelp {
         name: "serve",
         summary: "serve the model over HTTP (comes in week 4)",
         text: "\
@@ -256,7 +279,7 @@ pub fn find(name: &str) -> Option<&'static CommandHelp> {
 pub fn overview() -> String {
     const GROUPS: [(&str, &[&str]); 4] = [
         ("Learn", &["check", "watch", "hint", "progress", "diff", "solve", "reset"]),
-        ("Run the engine", &["chat", "generate", "logits", "perplexity", "bench", "serve"]),
+        ("Run the engine", &["chat", "generate", "logits", "perplexity", "bench", "bundle", "serve"]),
         ("This machine", &["doctor", "setup", "book"]),
         ("Write the course", &["test", "author"]),
     ];
