@@ -402,13 +402,15 @@ fn task_5_kernels_refuse_what_they_cannot_compute() {
     expect_invalid_argument(prefill_check(&problem_of(&full, &none)), "tiles of f32");
     expect_invalid_argument(prefill_check(&problem_of(&half, &array)), "tiles with a mask array");
     let [query, key, value] = [&half.query, &half.key, &half.value];
-    let run = |scale, choice| flash_attention_gpu_with(query, key, value, scale, &none, GpuBackend::Emulator, choice);
-    expect_invalid_argument(run(None, KernelChoice::Decode { splits: 0 }), "0 splits");
-    expect_invalid_argument(run(Some(-1.0), SMALL_TILES), "tiles with a negative scale");
     let tiles = |simd_groups, row_tiles, keys| KernelChoice::Prefill { tiles: Tiles { simd_groups, row_tiles, keys } };
-    expect_invalid_argument(run(None, tiles(0, 1, 16)), "tiles without SIMD groups");
-    expect_invalid_argument(run(None, tiles(1, 0, 16)), "tiles without queries");
-    expect_invalid_argument(run(None, tiles(1, 1, 24)), "tiles of 24 keys");
+    for backend in GpuBackend::available() {
+        let run = |scale, choice| flash_attention_gpu_with(query, key, value, scale, &none, backend, choice);
+        expect_invalid_argument(run(None, KernelChoice::Decode { splits: 0 }), "0 splits");
+        expect_invalid_argument(run(Some(-1.0), SMALL_TILES), "tiles with a negative scale");
+        expect_invalid_argument(run(None, tiles(0, 1, 16)), "tiles without SIMD groups");
+        expect_invalid_argument(run(None, tiles(1, 0, 16)), "tiles without queries");
+        expect_invalid_argument(run(None, tiles(1, 1, 24)), "tiles of 24 keys");
+    }
 }
 
 fn full_mask() -> Result<Array> {
@@ -543,19 +545,20 @@ fn task_5_fused_kernels_refuse_what_does_not_fit() {
     let x = must(ones::<f32>(&[2, 64]));
     let short = must(ones::<f32>(&[2, 32]));
     let norm = RmsNorm::new(must(ones::<f32>(&[64])), 1e-6);
-    let backend = GpuBackend::Emulator;
-    must(rms_norm_gpu(&x, &norm, backend));
-    expect_invalid_argument(rms_norm_gpu(&short, &norm, backend), "rows of 32 and a weight of 64");
-    expect_invalid_argument(add_rms_norm_gpu(&x, &short, &norm, backend), "a residual of another shape");
-    expect_invalid_argument(swiglu_gpu(&x, &short, backend), "gate and up of other shapes");
     let rope = must(RotaryEmbedding::new(16, 8, 10000.0, false));
     let [query, key] = [32, 16].map(|size| must(ones::<f32>(&[1, 4, size])));
-    let at = |offset| rope_qk_gpu([&query, &key, &key], None, 16, &rope, Offset::Same(offset), backend);
-    must(at(4));
-    expect_invalid_argument(at(5), "token 8 in a table of 8 positions");
-    expect_invalid_argument(at(-1), "a negative position");
-    let half_heads = rope_qk_gpu([&query, &key, &key], None, 8, &rope, Offset::Same(0), backend);
-    expect_invalid_argument(half_heads, "heads of 8 numbers and a table for 16");
+    for backend in GpuBackend::available() {
+        must(rms_norm_gpu(&x, &norm, backend));
+        expect_invalid_argument(rms_norm_gpu(&short, &norm, backend), "rows of 32 and a weight of 64");
+        expect_invalid_argument(add_rms_norm_gpu(&x, &short, &norm, backend), "a residual of another shape");
+        expect_invalid_argument(swiglu_gpu(&x, &short, backend), "gate and up of other shapes");
+        let at = |offset| rope_qk_gpu([&query, &key, &key], None, 16, &rope, Offset::Same(offset), backend);
+        must(at(4));
+        expect_invalid_argument(at(5), "token 8 in a table of 8 positions");
+        expect_invalid_argument(at(-1), "a negative position");
+        let half_heads = rope_qk_gpu([&query, &key, &key], None, 8, &rope, Offset::Same(0), backend);
+        expect_invalid_argument(half_heads, "heads of 8 numbers and a table for 16");
+    }
 }
 
 /// Everything of this task in one layer: prompt, decode, two tokens at a time.
