@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::bench;
-use crate::bundle_contents::{BENCHES, Contents, ENGINE, GPU_DAYS, Item, Kind, MLX_CUSTOM_TESTS, relative};
+use crate::bundle_contents::{BENCHES, Contents, ENGINE, GPU_DAYS, Item, Kind, MLX_CUSTOM_TEST, entries, relative};
 use crate::bundle_elf;
+use crate::bundle_needs::Needs;
 use crate::bundle_options::Options;
 use crate::bundle_pack;
 use crate::cargo::{self, Binary, Built, Progress};
@@ -26,6 +27,12 @@ use crate::workspace::{Solution, Workspace, write_text};
 
 const NAME: &str = "tiny-llm-bundle";
 const RUN: &str = include_str!("../bundle/run");
+/// What `run` reads, in `scripts/`.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("libraries.sh", include_str!("../bundle/libraries.sh")),
+    ("test_programs.sh", include_str!("../bundle/test_programs.sh")),
+    ("sanitizer.sh", include_str!("../bundle/sanitizer.sh")),
+];
 const README: &str = include_str!("../bundle/README.txt");
 
 /// `cargo xtask bundle`.
@@ -43,7 +50,11 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<Verdict> {
     let binaries = build(workspace, &course)?;
     let contents = contents(workspace, &options, &binaries, &wheels)?;
     let stage = workspace.target().join("bundle-stage");
-    lay_out(&stage.join(NAME), &contents, &contents.manifest(options.backend, &bench::commit(workspace)))?;
+    let folder = stage.join(NAME);
+    lay_out(&folder, &contents)?;
+    let needs = Needs::of(&folder)?;
+    let manifest = contents.manifest(options.backend, &bench::commit(workspace), &needs);
+    write_text(&folder.join("manifest.txt"), &manifest)?;
 
     let output = options.output.clone().unwrap_or_else(|| workspace.target().join("bundle"));
     let archive = format!("{NAME}-{}-{}.tar.xz", options.backend, std::env::consts::ARCH);
@@ -56,6 +67,9 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<Verdict> {
         total += bytes;
     }
     say!("{:7.1} MiB  together", mebibytes(total));
+    if !needs.nvidia.is_empty() {
+        say!("The other machine must have {}", needs.nvidia.join(" "));
+    }
     say!("Copy them with SHA256SUMS and join.sh to the other machine, and there run");
     say!("  sh join.sh && {NAME}/run check && {NAME}/run tests");
     Ok(Verdict::Passed)
@@ -72,9 +86,12 @@ fn build(workspace: &Workspace, course: &Course) -> Result<Vec<Binary>> {
     for package in ["tiny-llm-cli", "mlx-custom", Solution::Reference.tests_package()] {
         command.args(["--package", package]);
     }
-    command.args(["--bin", ENGINE, "--example", BENCHES]);
+    command.args(["--bin", ENGINE]);
+    for bench in BENCHES {
+        command.args(["--example", bench]);
+    }
     let days = course.chapters.iter().filter(|chapter| GPU_DAYS.contains(&chapter.id.as_str()));
-    for test in MLX_CUSTOM_TESTS.into_iter().chain(days.map(|day| day.test.as_str())) {
+    for test in [MLX_CUSTOM_TEST].into_iter().chain(days.map(|day| day.test.as_str())) {
         command.args(["--test", test]);
     }
     match cargo::build(command, Progress::Shown)? {
@@ -103,13 +120,7 @@ fn contents(workspace: &Workspace, options: &Options, binaries: &[Binary], wheel
     }
     contents.add_wheels(wheels, options.backend)?;
 
-    for entry in entries(&workspace.fixtures())? {
-        // Scripts and what they need; programs read what they made.
-        let name = entry.file_name().unwrap_or_default();
-        if name != "generate" {
-            contents.add(Kind::Data, &entry, Path::new("fixtures").join(name))?;
-        }
-    }
+    contents.add_test_data(&workspace.fixtures(), &root.join("crates/mlx-custom"))?;
     contents.add(Kind::Data, &workspace.reference().join("src/kernels"), "kernels")?;
     for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
         contents.add(Kind::Data, &root.join(name), Path::new("licenses/tiny-llm").join(name))?;
@@ -135,16 +146,8 @@ fn contents(workspace: &Workspace, options: &Options, binaries: &[Binary], wheel
     Ok(contents)
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let listed = fs::read_dir(folder).map_err(|e| Error::io("list", folder, &e))?;
-    let paths = listed.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
-    let mut paths = paths.map_err(|e| Error::io("list", folder, &e))?;
-    paths.sort();
-    Ok(paths)
-}
-
 /// Makes the folder that becomes the archive. Data is linked to, for the archive holds what links lead to.
-fn lay_out(folder: &Path, contents: &Contents, manifest: &str) -> Result<()> {
+fn lay_out(folder: &Path, contents: &Contents) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", folder, &error)),
         _ => {}
@@ -168,8 +171,18 @@ fn lay_out(folder: &Path, contents: &Contents, manifest: &str) -> Result<()> {
             }
         }
     }
-    write_text(&folder.join("manifest.txt"), manifest)?;
     write_text(&folder.join("README.txt"), README)?;
+    write_scripts(folder)
+}
+
+/// Writes `run` and what belongs to it.
+///
+/// # Errors
+/// `folder` cannot be written.
+pub fn write_scripts(folder: &Path) -> Result<()> {
+    for (name, text) in SCRIPTS {
+        write_text(&folder.join("scripts").join(name), text)?;
+    }
     let run = folder.join("run");
     write_text(&run, RUN)?;
     fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).map_err(|e| Error::io("make executable", &run, &e))

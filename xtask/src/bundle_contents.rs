@@ -3,20 +3,26 @@
 //! Programs lie one level deep, so that `$ORIGIN/../lib` means the same for each of them. `wheels/` repeats the layout in which
 //! pip installs MLX: its libraries find one another, NVIDIA's wheels, and the headers for kernels through it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use mlx_setup::{Backend, MLX_VERSION};
 
 use crate::bundle_elf::Entry;
+use crate::bundle_needs::Needs;
 use crate::cargo::Binary;
 use crate::error::{Error, Result};
 
 /// The engine's binary.
 pub const ENGINE: &str = "tiny-llm";
-/// Examples of crates/cli whose names begin so are benchmarks of kernels.
-pub const BENCHES: &str = "gpu_*";
-/// Tests of crates/mlx-custom.
-pub const MLX_CUSTOM_TESTS: [&str; 3] = ["gpu", "emulator", "operations"];
+/// What a start of a kernel costs: an example of crates/mlx-custom.
+const LAUNCH_COST: &str = "launch_cost";
+/// Examples that are benchmarks of kernels, as Cargo's `--example` takes them: those of crates/cli begin with `gpu_`.
+pub const BENCHES: [&str; 2] = ["gpu_*", LAUNCH_COST];
+/// The test of crates/mlx-custom that starts kernels on a GPU.
+pub const MLX_CUSTOM_TEST: &str = "gpu";
+/// Sources that this test reads when it runs, below the folder of its package.
+const MLX_CUSTOM_KERNELS: &str = "tests/gpu/kernels";
 /// The days whose tests start kernels on a GPU; a bundle has those that the course has.
 pub const GPU_DAYS: [&str; 2] = ["2.3", "2.5"];
 
@@ -68,6 +74,7 @@ impl Contents {
         let is_cli = binary.package == root.join("crates/cli");
         let folder = match binary.name.as_str() {
             ENGINE if is_cli => "bin",
+            LAUNCH_COST => "benches",
             _ if is_cli => "benches",
             _ => "tests",
         };
@@ -89,8 +96,9 @@ impl Contents {
         };
         let mut names = vec!["mlx/lib/libmlx.so", "scipy_openblas32/lib/libscipy_openblas.so", repaired];
         if backend != Backend::Cpu {
-            // Kernels are compiled where they run, with these headers and the CUDA toolkit's.
-            names.push("mlx/include/cccl");
+            // MLX compiles kernels where they run, with these headers and the CUDA toolkit's: ours with the first, its
+            // own products with quantized matrices with all three.
+            names.extend(["mlx/include/cccl", "mlx/include/cute", "mlx/include/cutlass"]);
         }
         for name in names {
             let source = wheels.join(name);
@@ -101,6 +109,19 @@ impl Contents {
             self.add(Kind::Data, &source, Path::new("wheels").join(name))?;
         }
         Ok(())
+    }
+
+    /// Adds the files that tests read: expected numbers, and kernels.
+    pub fn add_test_data(&mut self, fixtures: &Path, mlx_custom: &Path) -> Result<()> {
+        for entry in entries(fixtures)? {
+            // Scripts and what they need; programs read what they made.
+            let name = entry.file_name().unwrap_or_default();
+            if name != "generate" {
+                self.add(Kind::Data, &entry, Path::new("fixtures").join(name))?;
+            }
+        }
+        let place = Path::new("mlx-custom").join(MLX_CUSTOM_KERNELS);
+        self.add(Kind::Data, &mlx_custom.join(MLX_CUSTOM_KERNELS), place)
     }
 
     /// Adds a model's file or folder; one that lies in the cache folder is found there by its name.
@@ -125,18 +146,32 @@ impl Contents {
         names
     }
 
-    /// The file `manifest.txt`: `run` reads the backend from it, people the rest.
-    pub fn manifest(&self, backend: Backend, commit: &str) -> String {
+    /// The file `manifest.txt`: `run` reads backend, architecture and NVIDIA's libraries from it, people the rest.
+    pub fn manifest(&self, backend: Backend, commit: &str, needs: &Needs) -> String {
         let mut text = format!(
-            "backend: {backend}\narchitecture: {}\nmlx: {MLX_VERSION}\ncommit: {commit}\n",
-            std::env::consts::ARCH
+            "backend: {backend}\narchitecture: {}\nmlx: {MLX_VERSION}\ncommit: {commit}\nnvidia: {}\nsystem: {}\n",
+            std::env::consts::ARCH,
+            words(&needs.nvidia),
+            words(&needs.system),
         );
         for folder in ["tests", "benches", "lib", "models", "cache/models"] {
-            let names = self.names_in(folder);
-            text.push_str(&format!("{folder}: {}\n", if names.is_empty() { "-".to_owned() } else { names.join(" ") }));
+            text.push_str(&format!("{folder}: {}\n", words(&self.names_in(folder))));
         }
         text
     }
+}
+
+fn words(names: &[String]) -> String {
+    if names.is_empty() { "-".to_owned() } else { names.join(" ") }
+}
+
+/// What a folder holds, in the order of the names.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listed = fs::read_dir(folder).map_err(|e| Error::io("list", folder, &e))?;
+    let paths = listed.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+    let mut paths = paths.map_err(|e| Error::io("list", folder, &e))?;
+    paths.sort();
+    Ok(paths)
 }
 
 /// The text of an entry of the dynamic section as it must be in a bundle, for a file in `bin/`, `tests/`, `benches/` or `lib/`.
@@ -171,21 +206,29 @@ mod tests {
         let mut contents = Contents::default();
         contents.add_program(&binary("tiny-llm", "/w/crates/cli"), root).unwrap();
         contents.add_program(&binary("gpu_matmul", "/w/crates/cli"), root).unwrap();
+        contents.add_program(&binary("launch_cost", "/w/crates/mlx-custom"), root).unwrap();
         contents.add_program(&binary("gpu", "/w/crates/mlx-custom"), root).unwrap();
         contents.add_program(&binary("week2_day3", "/w/tests/reference"), root).unwrap();
         contents.add_library("/home/a/lib/libx.so").unwrap();
         contents.add_library("/home/a/lib/libx.so").unwrap();
         assert_eq!(
             places(&contents),
-            ["bin/tiny-llm", "benches/gpu_matmul", "tests/gpu", "tests/week2_day3", "lib/libx.so"]
+            [
+                "bin/tiny-llm",
+                "benches/gpu_matmul",
+                "benches/launch_cost",
+                "tests/gpu",
+                "tests/week2_day3",
+                "lib/libx.so"
+            ]
         );
 
-        let manifest = contents.manifest(Backend::Cuda13, "abc");
+        let needs = Needs { nvidia: vec!["libcuda.so.1".to_owned(), "libnccl.so.2".to_owned()], system: Vec::new() };
+        let manifest = contents.manifest(Backend::Cuda13, "abc", &needs);
         assert!(manifest.starts_with("backend: cuda13\n"), "{manifest}");
-        assert!(
-            manifest.contains("\ntests: gpu week2_day3\nbenches: gpu_matmul\nlib: libx.so\nmodels: -\n"),
-            "{manifest}"
-        );
+        assert!(manifest.contains("\nnvidia: libcuda.so.1 libnccl.so.2\nsystem: -\n"), "{manifest}");
+        let files = "\ntests: gpu week2_day3\nbenches: gpu_matmul launch_cost\nlib: libx.so\nmodels: -\n";
+        assert!(manifest.contains(files), "{manifest}");
 
         let message = contents.add_library("/home/b/lib/libx.so").unwrap_err().to_string();
         assert!(message.ends_with("would both be `lib/libx.so` in the bundle"), "{message}");
@@ -206,6 +249,27 @@ mod tests {
     fn a_wheel_that_is_incomplete_is_named() {
         let message = Contents::default().add_wheels(Path::new("/nowhere"), Backend::Cuda13).unwrap_err().to_string();
         assert_eq!(message, "/nowhere/mlx/lib/libmlx.so is not there; delete /nowhere and run it again");
+    }
+
+    #[test]
+    fn headers_for_kernels_are_there_with_cuda_and_only_then() {
+        let wheels = std::env::temp_dir().join(format!("xtask-bundle-wheels-{}", std::process::id()));
+        let headers = ["mlx/include/cccl", "mlx/include/cute", "mlx/include/cutlass"];
+        let others = ["mlx/lib/libmlx.so", "scipy_openblas32/lib/libscipy_openblas.so", "mlx_cpu.libs"];
+        for name in headers.iter().chain(&others).chain(&["mlx_cuda_13.libs"]) {
+            fs::create_dir_all(wheels.join(name)).unwrap();
+        }
+        let places_for = |backend| {
+            let mut contents = Contents::default();
+            contents.add_wheels(&wheels, backend).map(|()| places(&contents).join(" "))
+        };
+        let (cuda, cpu) = (places_for(Backend::Cuda13).unwrap(), places_for(Backend::Cpu).unwrap());
+        assert!(headers.iter().all(|name| cuda.contains(&format!("wheels/{name}"))), "{cuda}");
+        assert!(!cpu.contains("include"), "{cpu}");
+        fs::remove_dir_all(wheels.join(headers[2])).unwrap();
+        let message = places_for(Backend::Cuda13).unwrap_err().to_string();
+        assert!(message.contains("cutlass is not there"), "{message}");
+        fs::remove_dir_all(&wheels).unwrap();
     }
 
     #[test]

@@ -48,6 +48,20 @@ pub fn absolute_libraries(file: &[u8]) -> Result<Vec<String>> {
     Ok(needed.map(|text| text.value).collect())
 }
 
+/// The file names of all libraries that a file asks for.
+///
+/// # Errors
+/// As [`absolute_libraries`].
+pub fn needed_names(file: &[u8]) -> Result<Vec<String>> {
+    let names = dynamic_texts(file)?.into_iter().filter(|text| text.entry == Entry::Needed);
+    Ok(names.map(|text| text.value.rsplit('/').next().unwrap_or_default().to_owned()).collect())
+}
+
+/// Whether a file that begins so is an ELF file.
+pub fn is_elf(start: &[u8]) -> bool {
+    start.starts_with(MAGIC)
+}
+
 /// Writes what `new_text` gives for an entry in the place of its text, or leaves it.
 ///
 /// The new text ends where the old one ended: linkers let a string share its tail with another one, and so the
@@ -212,6 +226,7 @@ mod tests {
         assert_eq!(texts, expected.map(|(entry, text)| (entry, text.to_owned())));
         assert_eq!(file.len(), len);
         assert!(absolute_libraries(&file).unwrap().is_empty());
+        assert_eq!(needed_names(&file).unwrap(), ["libc.so.6", "libx.so"]);
         assert!(!String::from_utf8_lossy(&file).contains("somebody"));
     }
 

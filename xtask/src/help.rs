@@ -205,7 +205,8 @@ Options
         text: "\
 Makes an archive that runs on another Linux machine of the same processor architecture, without network,
 Rust or cargo: the engine with the reference, the tests and benchmarks of GPU kernels, their fixtures, and
-MLX for the backend asked for. This machine needs no GPU, and keeps the backend that it uses.
+MLX for the backend asked for, with its headers for kernels. This machine needs no GPU, and keeps the
+backend that it uses.
 
   cargo xtask bundle --backend cuda --split 60M
   cargo xtask bundle --backend cpu --model smollm2-135m
@@ -216,9 +217,19 @@ Options
   --model NAME        a model to take along, as for chat; may be repeated
   --output FOLDER     for the archive and join.sh (default: target/bundle)
 
-There: `sh join.sh` checks and unpacks it, `tiny-llm-bundle/run check` says what the machine lacks, and
-`tiny-llm-bundle/run tests` starts. NVIDIA's own libraries are not in it: the other machine has the
-driver, and the CUDA toolkit with cuDNN and NCCL, or NVIDIA's Python wheels.
+There: `sh join.sh` checks the files and unpacks them. Then, in the folder tiny-llm-bundle:
+  ./run check             what the machine has and lacks
+  ./run tests             all tests of kernels, a line for each program
+  ./run sanitize          the same under compute-sanitizer, a process for each test
+  ./run benches           the benchmarks of kernels
+  ./run tiny-llm ...      the engine
+
+NVIDIA's own libraries are not in it. For CUDA 13 the other machine must have
+  the driver              libcuda.so.1
+  the CUDA toolkit        cuBLAS (libcublasLt.so.13), cuFFT (libcufft.so.12), NVRTC (libnvrtc.so.13), headers
+  cuDNN 9 and NCCL 2      libcudnn.so.9, libnccl.so.2
+All but the driver may also come from the Python wheels that the wheel of MLX names. The archive's
+manifest.txt lists the libraries that its files ask for.
 
 It uses tar, xz, strip and sha256sum.",
     },
