@@ -98,7 +98,7 @@ wheel() {
 # Where each of NVIDIA's libraries was found, as the loader says it.
 show_libraries() {
     for library in $(sed -n 's/^nvidia: //p' "$here/manifest.txt"); do
-        place=$(ldd "$here/bin/tiny-llm" | sed -n "s/^[[:space:]]*$library => \\([^ ]*\\).*/\\1/p")
+        place=$(ldd "$here/bin/tiny-llm" | sed -n "s|^[[:space:]]*$library => \\(/[^ ]*\\).*|\\1|p")
         [ "$library" = - ] || printf '  %-20s %s\n' "$library" "${place:-not found}"
     done
 }

@@ -17,22 +17,31 @@ find_sanitizer() {
     return 1
 }
 
-# `verdict STATUS FILE`: one word, and why. The sanitizer's own lines begin with `=========`.
+# The first thing that the sanitizer says of a test. Its own lines begin with `=========`.
+first_remark() {
+    sed -n 's/^========= *//p' "$1" | grep -v -e '^COMPUTE-SANITIZER' -e '^ERROR SUMMARY' | head -n 1
+}
+
+# `verdict STATUS FILE`: one word, and why.
 verdict() {
-    errors=$(sed -n 's/^=* *ERROR SUMMARY: \([0-9]*\) error.*/\1/p' "$2" | tail -n 1)
+    errors=$(sed -n 's/^========= ERROR SUMMARY: \([0-9]*\) error.*/\1/p' "$2" | tail -n 1)
     if [ "${errors:-0}" -gt 0 ]; then
-        first=$(sed -n 's/^========= *\(Invalid\|Uninitialized\|Misaligned\|Program hit\|.*[Oo]ut of range\)/\1/p' "$2" | head -n 1)
-        printf 'ERRORS   %s by memcheck%s\n' "$errors" "${first:+, the first: $first}"
+        printf 'ERRORS   %s by memcheck, the first: %s\n' "$errors" "$(first_remark "$2")"
     elif grep -q '^========= .*terminated before first instrumented API call' "$2"; then
         # The sanitizer has nothing to watch, and doesn't end with the test's status.
-        if grep -q '^test result: ok' "$2"; then echo "no-cuda  passed without a call of CUDA"; else echo "FAILED   without a call of CUDA"; fi
+        if grep -q '^test result: ok' "$2"; then
+            echo "no-cuda  passed without a call of CUDA"
+        else
+            echo "FAILED   without a call of CUDA"
+        fi
     elif [ -z "$errors" ]; then
-        reason=$(sed -n 's/^========= *\(.*[Ee]rror.*\)/\1/p' "$2" | head -n 1)
-        printf 'UNSEEN   the sanitizer did not finish (%s)%s\n' "$(ending "$1")" "${reason:+: $reason}"
+        printf 'UNSEEN   the sanitizer did not finish (%s): %s\n' "$(ending "$1")" "$(first_remark "$2")"
+    elif grep -q -i '^=========.* error:\|^=========.* initiali[sz]ed' "$2"; then
+        printf 'UNSEEN   no error was counted, but: %s\n' "$(first_remark "$2")"
     elif [ "$1" -ne 0 ]; then
         printf 'FAILED   no error of memory, but the test fails (%s)\n' "$(ending "$1")"
     elif grep -q '^test result: ok\. 1 passed' "$2"; then
-        echo ok
+        printf 'ok       %s\n' "$(first_remark "$2")"
     else
         echo ignored
     fi
@@ -40,8 +49,8 @@ verdict() {
 
 # `sanitize [TEXT]`: the tests whose names contain TEXT.
 sanitize() {
-    sanitizer=$(find_sanitizer) || fail "compute-sanitizer is missing: it comes with the CUDA toolkit (package \
-cuda-sanitizer-$(printf '%s' "${backend#cuda}")-*) and with pip install nvidia-cuda-sanitizer-api; its folder may have to be in PATH"
+    sanitizer=$(find_sanitizer) || fail "compute-sanitizer is missing: install the CUDA toolkit ${backend#cuda} (of its \
+packages, cuda-sanitizer), or $(wheel nvidia-cuda-sanitizer-api); or put its folder into PATH"
     names=$("$here/tests/gpu" --list --format terse | sed -n 's/: test$//p' | grep -F -- "${1:-}") ||
         fail "no test of tests/gpu has \`${1:-}\` in its name"
     mkdir -p "$logs/sanitizer" || fail "cannot make the folder $logs: set TINY_LLM_LOGS to another one"
@@ -56,7 +65,7 @@ cuda-sanitizer-$(printf '%s' "${backend#cuda}")-*) and with pip install nvidia-c
             >"$log" 2>&1 || status=$?
         found=$(verdict "$status" "$log")
         case "$found" in
-        ok | ignored) ;;
+        ok* | ignored) ;;
         no-cuda*) n_without=$((n_without + 1)) ;;
         *) n_bad=$((n_bad + 1)) ;;
         esac

@@ -220,7 +220,7 @@ Options
 There: `sh join.sh` checks the files and unpacks them. Then, in the folder tiny-llm-bundle:
   ./run check             what the machine has and lacks
   ./run tests             all tests of kernels, a line for each program
-  ./run sanitize          the same under compute-sanitizer, a process for each test
+  ./run sanitize          tests/gpu under compute-sanitizer, a process for each test
   ./run benches           the benchmarks of kernels
   ./run tiny-llm ...      the engine
 

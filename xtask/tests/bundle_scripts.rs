@@ -1,5 +1,7 @@
 //! The scripts of a bundle, on a bundle of small test programs that pass, fail and crash.
 #![cfg(target_os = "linux")]
+// In a test a panic is the right answer to a surprise.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -36,6 +38,8 @@ status=$?
 case "$2" in
 *leaves*) echo "========= Error: Target application terminated before first instrumented API call"; exit 1 ;;
 *writes*) echo "========= Invalid __global__ write of size 4 bytes"; echo "========= ERROR SUMMARY: 3 errors"; exit 99 ;;
+*late*) echo "========= CUDA was initialized before the tool" ;;
+*remark*) echo "========= Warning: slow" ;;
 *unseen*) echo "========= Internal Sanitizer Error: CUDA was initialised before"; exit 255 ;;
 esac
 echo "========= ERROR SUMMARY: 0 errors"
@@ -171,6 +175,7 @@ fn the_sanitizer_sees_each_test_in_a_process_of_its_own() {
     let source = "
         #[test] fn adds() {}
         #[test] fn leaves_early() {}
+        #[test] fn makes_a_remark() {}
         #[test] #[ignore] fn slow() {}
     ";
     let bundle = Bundle::new(&[("gpu", source)]).with_sanitizer();
@@ -179,8 +184,9 @@ fn the_sanitizer_sees_each_test_in_a_process_of_its_own() {
     let expected = [
         "ok adds",
         "no-cuda leaves_early passed without a call of CUDA",
+        "ok makes_a_remark Warning: slow",
         "ignored slow",
-        "3 tests: 0 with an error, 1 without a call of CUDA; what the sanitizer wrote is in BUNDLE/logs/sanitizer",
+        "4 tests: 0 with an error, 1 without a call of CUDA; what the sanitizer wrote is in BUNDLE/logs/sanitizer",
     ];
     assert_eq!(lines(&ran.stdout, &bundle.0), expected);
     let ran = bundle.run(&["sanitize", "nothing"]);
@@ -194,6 +200,7 @@ fn each_error_under_the_sanitizer_counts() {
         mod far { #[test] fn writes_far() {} }
         #[test] fn is_unseen() {}
         #[test] fn is_wrong() { panic!() }
+        #[test] fn late() {}
         #[test] fn leaves_wrong() { panic!() }
     ";
     let bundle = Bundle::new(&[("gpu", source)]).with_sanitizer();
@@ -205,8 +212,9 @@ fn each_error_under_the_sanitizer_counts() {
         "UNSEEN is_unseen the sanitizer did not finish (exit status 255): \
          Internal Sanitizer Error: CUDA was initialised before",
         "FAILED is_wrong no error of memory, but the test fails (exit status 101)",
+        "UNSEEN late no error was counted, but: CUDA was initialized before the tool",
         "FAILED leaves_wrong without a call of CUDA",
-        "5 tests: 4 with an error, 0 without a call of CUDA; what the sanitizer wrote is in BUNDLE/logs/sanitizer",
+        "6 tests: 5 with an error, 0 without a call of CUDA; what the sanitizer wrote is in BUNDLE/logs/sanitizer",
     ];
     assert_eq!(lines(&ran.stdout, &bundle.0), expected);
     assert_eq!(bundle.run(&["sanitize", "adds"]).code, Some(0));
@@ -218,7 +226,7 @@ fn what_is_missing_is_said_in_one_line() {
     let ran = bundle.run(&["sanitize"]);
     assert_eq!(ran.code, Some(2), "{}", ran.stdout);
     assert!(
-        ran.stderr.starts_with("error: compute-sanitizer is missing: it comes with the CUDA toolkit"),
+        ran.stderr.starts_with("error: compute-sanitizer is missing: install the CUDA toolkit 13"),
         "{}",
         ran.stderr
     );
