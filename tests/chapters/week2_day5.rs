@@ -403,13 +403,15 @@ fn task_5_kernels_refuse_what_they_cannot_compute() {
     expect_invalid_argument(prefill_check(&problem_of(&full, &none)), "tiles of f32");
     expect_invalid_argument(prefill_check(&problem_of(&half, &array)), "tiles with a mask array");
     let [query, key, value] = [&half.query, &half.key, &half.value];
-    let run = |scale, choice| flash_attention_gpu_with(query, key, value, scale, &none, GpuBackend::Emulator, choice);
-    expect_invalid_argument(run(None, KernelChoice::Decode { splits: 0 }), "0 splits");
-    expect_invalid_argument(run(Some(-1.0), SMALL_TILES), "tiles with a negative scale");
     let tiles = |simd_groups, row_tiles, keys| KernelChoice::Prefill { tiles: Tiles { simd_groups, row_tiles, keys } };
-    expect_invalid_argument(run(None, tiles(0, 1, 16)), "tiles without SIMD groups");
-    expect_invalid_argument(run(None, tiles(1, 0, 16)), "tiles without queries");
-    expect_invalid_argument(run(None, tiles(1, 1, 24)), "tiles of 24 keys");
+    for backend in GpuBackend::available() {
+        let run = |scale, choice| flash_attention_gpu_with(query, key, value, scale, &none, backend, choice);
+        expect_invalid_argument(run(None, KernelChoice::Decode { splits: 0 }), "0 splits");
+        expect_invalid_argument(run(Some(-1.0), SMALL_TILES), "tiles with a negative scale");
+        expect_invalid_argument(run(None, tiles(0, 1, 16)), "tiles without SIMD groups");
+        expect_invalid_argument(run(None, tiles(1, 0, 16)), "tiles without queries");
+        expect_invalid_argument(run(None, tiles(1, 1, 24)), "tiles of 24 keys");
+    }
 }
 
 fn full_mask() -> Result<Array> {
@@ -566,28 +568,29 @@ fn task_5_fused_kernels_refuse_what_does_not_fit() {
     let x = must(ones::<f32>(&[2, 64]));
     let short = must(ones::<f32>(&[2, 32]));
     let norm = RmsNorm::new(must(ones::<f32>(&[64])), 1e-6);
-    let backend = GpuBackend::Emulator;
-    must(rms_norm_gpu(&x, &norm, backend));
-    expect_invalid_argument(rms_norm_gpu(&short, &norm, backend), "rows of 32 and a weight of 64");
-    expect_invalid_argument(add_rms_norm_gpu(&x, &short, &norm, backend), "a residual of another shape");
-    let odd = must(ones::<f32>(&[2, 33]));
-    expect_invalid_argument(swiglu_gpu(&odd, backend), "rows of 33: gate and up of other lengths");
-    let rope = must(RotaryEmbedding::new(16, 8, 10000.0, false));
-    let at = |offset| Positions::new(&rope, offset, 1, 4);
-    let positions = must(at(Offset::Same(4)));
-    expect_invalid_argument(at(Offset::Same(5)), "token 8 in a table of 8 positions");
-    expect_invalid_argument(at(Offset::Same(-1)), "a negative position");
-    expect_invalid_argument(at(Offset::PerRow(&[1, 2])), "two positions for one row");
-    let projected = must(ones::<f32>(&[4, 64]));
-    let heads = Heads { query: 2, key_value: 1, dim: 16 };
-    let with = |heads, bias: Option<&Array>| rope_qk_gpu(&projected, bias, heads, &positions, backend);
-    must(with(heads, None));
-    expect_invalid_argument(with(Heads { query: 4, key_value: 2, dim: 8 }, None), "heads of 8 and a table for 16");
-    expect_invalid_argument(with(Heads { query: 1, ..heads }, None), "three heads of 16 and rows of 64");
-    expect_invalid_argument(with(heads, Some(&must(ones::<f32>(&[63])))), "a bias of another length");
-    expect_invalid_argument(with(heads, Some(&must(ones::<half::f16>(&[64])))), "a bias of another dtype");
-    let short_rows = rope_qk_gpu(&must(ones::<f32>(&[3, 64])), None, heads, &positions, backend);
-    expect_invalid_argument(short_rows, "three rows for four tokens");
+    for backend in GpuBackend::available() {
+        must(rms_norm_gpu(&x, &norm, backend));
+        expect_invalid_argument(rms_norm_gpu(&short, &norm, backend), "rows of 32 and a weight of 64");
+        expect_invalid_argument(add_rms_norm_gpu(&x, &short, &norm, backend), "a residual of another shape");
+        let odd = must(ones::<f32>(&[2, 33]));
+        expect_invalid_argument(swiglu_gpu(&odd, backend), "rows of 33: gate and up of other lengths");
+        let rope = must(RotaryEmbedding::new(16, 8, 10000.0, false));
+        let at = |offset| Positions::new(&rope, offset, 1, 4);
+        let positions = must(at(Offset::Same(4)));
+        expect_invalid_argument(at(Offset::Same(5)), "token 8 in a table of 8 positions");
+        expect_invalid_argument(at(Offset::Same(-1)), "a negative position");
+        expect_invalid_argument(at(Offset::PerRow(&[1, 2])), "two positions for one row");
+        let projected = must(ones::<f32>(&[4, 64]));
+        let heads = Heads { query: 2, key_value: 1, dim: 16 };
+        let with = |heads, bias: Option<&Array>| rope_qk_gpu(&projected, bias, heads, &positions, backend);
+        must(with(heads, None));
+        expect_invalid_argument(with(Heads { query: 4, key_value: 2, dim: 8 }, None), "heads of 8 and a table for 16");
+        expect_invalid_argument(with(Heads { query: 1, ..heads }, None), "three heads of 16 and rows of 64");
+        expect_invalid_argument(with(heads, Some(&must(ones::<f32>(&[63])))), "a bias of another length");
+        expect_invalid_argument(with(heads, Some(&must(ones::<half::f16>(&[64])))), "a bias of another dtype");
+        let short_rows = rope_qk_gpu(&must(ones::<f32>(&[3, 64])), None, heads, &positions, backend);
+        expect_invalid_argument(short_rows, "three rows for four tokens");
+    }
 }
 
 #[test]

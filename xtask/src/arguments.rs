@@ -21,7 +21,8 @@ pub struct Accepts {
 pub struct Arguments {
     pub positionals: Vec<String>,
     flags: BTreeSet<String>,
-    values: BTreeMap<String, String>,
+    /// In the order of the command line: an option may be given more than once.
+    values: BTreeMap<String, Vec<String>>,
     pub wants_help: bool,
 }
 
@@ -40,7 +41,7 @@ impl Arguments {
                 Arg::Long(name) if accepts.values.contains(&name) => {
                     let name = name.to_owned();
                     let value = parser.value().map_err(|e| see(Error::new(e.to_string())))?;
-                    parsed.values.insert(name, value.to_string_lossy().into_owned());
+                    parsed.values.entry(name).or_default().push(value.to_string_lossy().into_owned());
                 }
                 Arg::Value(value) if parsed.positionals.len() < accepts.max_positionals => {
                     parsed.positionals.push(value.to_string_lossy().into_owned());
@@ -64,8 +65,14 @@ impl Arguments {
         self.flags.contains(flag)
     }
 
+    /// The value of `name`; of several, the last.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        self.values.get(name)?.last().map(String::as_str)
+    }
+
+    /// All values of an option that may be repeated.
+    pub fn all_values(&self, name: &str) -> &[String] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
     }
 
     pub fn positional(&self, index: usize) -> Option<&str> {
@@ -137,6 +144,14 @@ mod tests {
         assert_eq!(parsed.positional(0), Some("1.1"));
         assert_eq!(parsed.value("solution"), Some("both"));
         assert_eq!(parsed.choice("solution", &["both"]).unwrap(), Some("both"));
+    }
+
+    #[test]
+    fn an_option_may_be_repeated() {
+        let parsed = parse(&["--solution", "a", "--solution=b"]).unwrap();
+        assert_eq!(parsed.value("solution"), Some("b"));
+        assert_eq!(parsed.all_values("solution"), ["a", "b"]);
+        assert!(parsed.all_values("json").is_empty());
     }
 
     #[test]

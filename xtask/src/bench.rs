@@ -134,6 +134,11 @@ fn keep(workspace: &Workspace, solution: Solution, binary: &Path) -> Result<Path
     Ok(kept)
 }
 
+/// Where the model is that `--model` names: a file or a folder.
+pub fn model_path(binary: &Path, name: &str) -> Result<PathBuf> {
+    Model::describe(binary, name).map(|model| model.path)
+}
+
 /// What the engine's command line knows about a model.
 struct Model {
     path: PathBuf,
@@ -297,7 +302,7 @@ fn speeds(line: &str) -> Option<String> {
 }
 
 /// The commit that is measured, or `unknown` without git.
-fn commit(workspace: &Workspace) -> String {
+pub fn commit(workspace: &Workspace) -> String {
     let git = |arguments: &[&str]| {
         let finished = process::output(Command::new("git").current_dir(workspace.root()).args(arguments)).ok()?;
         finished.succeeded().then(|| finished.stdout.trim().to_owned())

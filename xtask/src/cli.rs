@@ -4,6 +4,7 @@ use crate::arguments::{Accepts, Arguments, did_you_mean};
 use crate::author;
 use crate::bench;
 use crate::book;
+use crate::bundle;
 use crate::chapters::Course;
 use crate::check;
 use crate::doctor;
@@ -85,6 +86,7 @@ fn dispatch(arguments: &[String]) -> Result<Verdict> {
         "test" => suite::run(&Workspace::find()?, rest),
         "author" => author::run(&Workspace::find()?, rest),
         "bench" => bench::run(&Workspace::find()?, rest),
+        "bundle" => bundle::run(&Workspace::find()?, rest),
         "serve" => Err(not_yet("serve", "week 4")),
         engine_command => engine::run(&Workspace::find()?, engine_command, rest),
     }

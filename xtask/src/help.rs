@@ -200,6 +200,40 @@ Options
 `tiny-llm report` makes tables and plots from a measurements.json again.",
     },
     CommandHelp {
+        name: "bundle",
+        summary: "an archive for a GPU machine without network or cargo",
+        text: "\
+Makes an archive that runs on another Linux machine of the same processor architecture, without network,
+Rust or cargo: the engine with the reference, the tests and benchmarks of GPU kernels, their fixtures, and
+MLX for the backend asked for, with its headers for kernels. This machine needs no GPU, and keeps the
+backend that it uses.
+
+  cargo xtask bundle --backend cuda --split 60M
+  cargo xtask bundle --backend cpu --model smollm2-135m
+
+Options
+  --backend NAME      cuda (or cuda12, cuda13), or cpu to try it
+  --split SIZE        files of at most this size, such as 60M or 2G (default: one file)
+  --model NAME        a model to take along, as for chat; may be repeated
+  --output FOLDER     for the archive and join.sh (default: target/bundle)
+
+There: `sh join.sh` checks the files and unpacks them. Then, in the folder tiny-llm-bundle:
+  ./run check             what the machine has and lacks
+  ./run tests             all tests of kernels, a line for each program
+  ./run sanitize          tests/gpu under compute-sanitizer, a process for each test
+  ./run benches           the benchmarks of kernels
+  ./run tiny-llm ...      the engine
+
+NVIDIA's own libraries are not in it. For CUDA 13 the other machine must have
+  the driver              libcuda.so.1
+  the CUDA toolkit        cuBLAS (libcublasLt.so.13), cuFFT (libcufft.so.12), NVRTC (libnvrtc.so.13), headers
+  cuDNN 9 and NCCL 2      libcudnn.so.9, libnccl.so.2
+All but the driver may also come from the Python wheels that the wheel of MLX names. The archive's
+manifest.txt lists the libraries that its files ask for.
+
+It uses tar, xz, strip and sha256sum.",
+    },
+    CommandHelp {
         name: "serve",
         summary: "serve the model over HTTP (comes in week 4)",
         text: "\
@@ -256,7 +290,7 @@ pub fn find(name: &str) -> Option<&'static CommandHelp> {
 pub fn overview() -> String {
     const GROUPS: [(&str, &[&str]); 4] = [
         ("Learn", &["check", "watch", "hint", "progress", "diff", "solve", "reset"]),
-        ("Run the engine", &["chat", "generate", "logits", "perplexity", "bench", "serve"]),
+        ("Run the engine", &["chat", "generate", "logits", "perplexity", "bench", "bundle", "serve"]),
         ("This machine", &["doctor", "setup", "book"]),
         ("Write the course", &["test", "author"]),
     ];

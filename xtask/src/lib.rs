@@ -9,6 +9,8 @@
 //!   [`regions`]
 //! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like, at one of the
 //!   [`stages`]), [`bench`] with [`bench_peers`], [`book`]
+//! - another machine: [`bundle`] puts [`bundle_contents`] together, [`bundle_elf`] makes programs movable,
+//!   [`bundle_needs`] finds out what the other machine must have, [`bundle_pack`] compresses and splits
 //! - for authors: [`suite`] (`test`), [`author`], [`stubs`], [`fixtures`], [`author_check`], [`mutants`] and their
 //!   [`mutant_trials`], many in one build with [`schemata`]
 //!
@@ -24,6 +26,12 @@ pub mod bench_options;
 pub mod bench_peers;
 pub mod bindings;
 pub mod book;
+pub mod bundle;
+pub mod bundle_contents;
+pub mod bundle_elf;
+pub mod bundle_needs;
+pub mod bundle_options;
+pub mod bundle_pack;
 pub mod cargo;
 pub mod chapters;
 pub mod check;

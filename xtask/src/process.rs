@@ -188,7 +188,8 @@ pub fn run_attached(command: &mut Command) -> Result<ExitStatus> {
     child.wait().map_err(|e| cannot_start(command, &e))
 }
 
-fn cannot_start(command: &Command, source: &std::io::Error) -> Error {
+/// The error for a program that could not be started.
+pub fn cannot_start(command: &Command, source: &std::io::Error) -> Error {
     let program = command.get_program().to_string_lossy().into_owned();
     let error = Error::new(format!("cannot run `{program}`: {source}"));
     if source.kind() == std::io::ErrorKind::NotFound {

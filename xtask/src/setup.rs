@@ -21,6 +21,11 @@ pub fn ensure(workspace: &Workspace) -> Result<()> {
     }
 }
 
+/// Makes sure that MLX can be linked; programs need not start here.
+pub fn ensure_linkable(workspace: &Workspace) -> Result<()> {
+    provision(workspace, None).map(|_| ())
+}
+
 /// What to do when [`no_driver`] holds.
 pub const WITHOUT_DRIVER: &str = "install the driver, or go back with `cargo xtask setup --backend cpu`";
 

@@ -39,9 +39,21 @@ impl Backend {
                 ],
                 with_dependencies: false,
             },
-            // The CUDA wheels name NVIDIA's own wheels, which have to come along.
-            Self::Cuda12 => cuda_wheel("mlx-cuda-12"),
-            Self::Cuda13 => cuda_wheel("mlx-cuda-13"),
+            // The CUDA wheels name NVIDIA's own wheels, which have to come along where programs run.
+            Self::Cuda12 => cuda_wheel(
+                "mlx-cuda-12",
+                &[
+                    "35445ead9724855826f310b9085d57137d0a2c5381cc293cb6d86b03bb4feadf", // x86-64
+                    "c794c697dcd28e00a51ce8813189ece1a8c62559de7cc5e27803cc591f55df05", // aarch64
+                ],
+            ),
+            Self::Cuda13 => cuda_wheel(
+                "mlx-cuda-13",
+                &[
+                    "335094ccd1c0c6dc3e09c8caba207c8180602bacc0c38ba20c1d81e9456ab394", // x86-64
+                    "49b1a25df9021f3b519a534fd39a32a5cdbf93a1b265a31e59671c2d9fc9f4a2", // aarch64
+                ],
+            ),
         };
         let openblas = Wheel {
             name: "scipy-openblas32",
@@ -53,6 +65,11 @@ impl Backend {
             with_dependencies: false,
         };
         [mlx, openblas]
+    }
+
+    /// [`Backend::wheels`] without what they ask for: on the machine where they run, NVIDIA's libraries are there.
+    pub(crate) fn wheels_alone(self) -> [Wheel; 2] {
+        self.wheels().map(|wheel| Wheel { with_dependencies: false, ..wheel })
     }
 
     /// Fails early, with a reason, where no wheel exists.
@@ -101,8 +118,8 @@ fn loader_finds(library: &str) -> bool {
         || in_cache("/sbin/ldconfig")
 }
 
-fn cuda_wheel(name: &'static str) -> Wheel {
-    Wheel { name, version: MLX_VERSION, sha256: &[], with_dependencies: true }
+fn cuda_wheel(name: &'static str, sha256: &'static [&'static str]) -> Wheel {
+    Wheel { name, version: MLX_VERSION, sha256, with_dependencies: true }
 }
 
 impl fmt::Display for Backend {
@@ -141,6 +158,15 @@ mod tests {
         }
         assert!(!loader_finds("libno-such-library.so.1"));
         assert!(Backend::Cpu.has_driver());
+    }
+
+    #[test]
+    fn wheels_alone_are_pinned_by_digest() {
+        for backend in [Backend::Cpu, Backend::Cuda12, Backend::Cuda13] {
+            for wheel in backend.wheels_alone() {
+                assert!(!wheel.with_dependencies && wheel.sha256.len() == 2, "{}", wheel.name);
+            }
+        }
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl Layout {
         Ok(Self { folder: cache.join(folder_name(backend)) })
     }
 
+    /// Where the wheels of `backend` lie that are carried to another machine, and not linked here.
+    pub fn wheels_to_carry(backend: Backend) -> Result<PathBuf, Error> {
+        Ok(wheel_fetch::cache_dir()?.join(format!("mlx-{MLX_VERSION}-{backend}-to-carry")))
+    }
+
     pub fn at(folder: PathBuf) -> Self {
         Self { folder }
     }

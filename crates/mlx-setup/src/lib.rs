@@ -22,7 +22,7 @@ mod mlx_sys;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-pub use backend::Backend;
+pub use backend::{Backend, MLX_VERSION};
 pub use error::Error;
 use layout::Layout;
 
@@ -107,6 +107,30 @@ pub fn ensure(backend: Option<Backend>, workspace: &Path, report: &mut dyn FnMut
     cargo_config::write(workspace, backend, &layout, &mlx_c)?;
     report("MLX is ready");
     Ok(Provisioned::Installed { backend, folder: layout.folder })
+}
+
+/// The wheels of `backend` for another machine: a folder that holds `mlx/`, `scipy_openblas32/` and the small
+/// libraries that MLX's wheel brings, but none of NVIDIA's. The clone keeps the backend that it uses.
+///
+/// Programs built with the MLX of one backend run with that of another: both are the same version, and have the same ABI.
+///
+/// # Errors
+/// As [`ensure`], for what concerns wheels; [`Error::Unsupported`] where MLX is built from source.
+pub fn wheels_to_carry(backend: Backend, report: &mut dyn FnMut(&str)) -> Result<PathBuf, Error> {
+    if !cfg!(target_os = "linux") {
+        return Err(Error::Unsupported("prebuilt MLX exists for Linux only".into()));
+    }
+    backend.check_platform()?;
+    let installed = Layout::for_backend(backend)?.wheels();
+    if installed.is_dir() {
+        return Ok(installed);
+    }
+    let folder = Layout::wheels_to_carry(backend)?;
+    if !folder.is_dir() {
+        report(&format!("fetching MLX {} ({backend}) into {}", backend::MLX_VERSION, folder.display()));
+        wheel_fetch::install(&backend.wheels_alone(), &folder)?;
+    }
+    Ok(folder)
 }
 
 /// The C++ compiler that [`ensure`] would use.

@@ -55,10 +55,12 @@ fn dispatch(
 #[rstest]
 fn no_tokens_give_no_results(#[values(0, 1, 2, 3)] kind: usize) {
     let matrix = Matrix::random(&mut Rng::new(1), [7, 64], FORMAT, Dtype::Float16).in_mlx();
-    for tokens in [1, 0] {
-        let x = must(mlx_rs::ops::zeros_dtype(&[2, tokens, 64], Dtype::Bfloat16));
-        let got = must(quantized_matmul_gpu_on(GpuBackend::Emulator, GpuMatmul::ALL[kind], &x, &matrix, None));
-        assert_eq!((got.shape(), got.dtype()), (&[2, tokens, 7][..], Dtype::Bfloat16));
+    for backend in GpuBackend::available() {
+        for tokens in [1, 0] {
+            let x = must(mlx_rs::ops::zeros_dtype(&[2, tokens, 64], Dtype::Bfloat16));
+            let got = must(quantized_matmul_gpu_on(backend, GpuMatmul::ALL[kind], &x, &matrix, None));
+            assert_eq!((got.shape(), got.dtype()), (&[2, tokens, 7][..], Dtype::Bfloat16), "{backend:?}");
+        }
     }
 }
 
@@ -74,8 +76,10 @@ fn refuses_what_does_not_fit() {
     expect_invalid_argument(multiply(&array(&[3, 64]), Some(&array(&[6]))), "a bias of 6 for 7 outputs");
     expect_invalid_argument(multiply(&array(&[3, 64]), Some(&array(&[1, 7]))), "a bias of two axes");
     let ids = Array::from_slice(&[1.0_f32], &[1]);
-    let look_up = quantized_embedding_gpu(GpuBackend::Emulator, &ids, &matrix, Dtype::Float32);
-    expect_invalid_argument(look_up, "token ids of dtype float32");
+    for backend in GpuBackend::available() {
+        let look_up = quantized_embedding_gpu(backend, &ids, &matrix, Dtype::Float32);
+        expect_invalid_argument(look_up, "token ids of dtype float32");
+    }
 }
 
 #[rstest]
@@ -106,17 +110,22 @@ fn embedding_rows(
 fn embedding_of_long_rows() {
     let matrix = Matrix::random(&mut Rng::new(5), [3, 1184], Format { group_size: 32, bits: 4 }, Dtype::Float16);
     let ids = Array::from_slice(&[2_u32, 0], &[2]);
-    let got = must(quantized_embedding_gpu(GpuBackend::Emulator, &ids, &matrix.in_mlx(), Dtype::Float32));
     let weights = matrix.weights();
-    let expected = weights[2 * 1184..].iter().chain(&weights[..1184]);
-    for (at, (got, expected)) in f32s(&got).iter().zip(expected).enumerate() {
-        assert!((f64::from(*got) - expected).abs() <= 1e-6 * (1.0 + expected.abs()), "number {at} is {got}");
+    for backend in GpuBackend::available() {
+        let got = must(quantized_embedding_gpu(backend, &ids, &matrix.in_mlx(), Dtype::Float32));
+        assert_eq!(got.shape(), [2, 1184], "{backend:?}");
+        let expected = weights[2 * 1184..].iter().chain(&weights[..1184]);
+        for (at, (got, expected)) in f32s(&got).iter().zip(expected).enumerate() {
+            let off = (f64::from(*got) - expected).abs();
+            assert!(off <= 1e-6 * (1.0 + expected.abs()), "{backend:?}: number {at} is {got}, exactly {expected}");
+        }
     }
 }
 
 #[test]
 fn embedding_marks_what_is_no_token() {
     let matrix = Matrix::random(&mut Rng::new(20), [5, 64], FORMAT, Dtype::Float16).in_mlx();
+    let none = must(mlx_rs::ops::zeros_dtype(&[3, 0], Dtype::Uint32));
     for backend in GpuBackend::available() {
         let ids = Array::from_slice(&[4_i32, 5, 0, -1], &[4]);
         let got = f32s(&must(quantized_embedding_gpu(backend, &ids, &matrix, Dtype::Float32)));
@@ -124,10 +133,9 @@ fn embedding_marks_what_is_no_token() {
             let is_known = token % 2 == 0;
             assert!(vector.iter().all(|x| x.is_nan() != is_known), "{backend:?}: token {token} of [4, 5, 0, -1]");
         }
+        let got = must(quantized_embedding_gpu(backend, &none, &matrix, Dtype::Float32));
+        assert_eq!(got.shape(), [3, 0, 64], "{backend:?}");
     }
-    let none = must(mlx_rs::ops::zeros_dtype(&[3, 0], Dtype::Uint32));
-    let got = must(quantized_embedding_gpu(GpuBackend::Emulator, &none, &matrix, Dtype::Float32));
-    assert_eq!(got.shape(), [3, 0, 64]);
 }
 
 #[rstest]

@@ -79,9 +79,14 @@ fn operands_from_registers() {
         };
         let once = product(&a_rounded, |k, n| b_rounded[n * 16 + k], [16, 16, 8]);
         let expected: Vec<f32> = once.iter().map(|number| 2.0 * number).collect();
-        on_every_backend(&kernel, &[&array(&a, &[16, 16], dtype), &array(&b, &[8, 16], dtype)], &launch, |backend, out| {
-            assert_close(&to_f32(&out[0]), &expected, 1e-5, &format!("{backend:?} {dtype:?}"));
-        });
+        on_every_backend(
+            &kernel,
+            &[&array(&a, &[16, 16], dtype), &array(&b, &[8, 16], dtype)],
+            &launch,
+            |backend, out| {
+                assert_close(&to_f32(&out[0]), &expected, 1e-5, &format!("{backend:?} {dtype:?}"));
+            },
+        );
     }
 }
 
