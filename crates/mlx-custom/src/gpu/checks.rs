@@ -6,17 +6,35 @@ use std::sync::{LazyLock, PoisonError, RwLock};
 use mlx_rs::{Array, Dtype};
 
 use crate::gpu::tokens::{TokenKind, tokenize};
-use crate::gpu::{GpuKernel, Launch, TemplateValue};
+use crate::gpu::{GpuKernel, Launch, Lowered, TemplateValue};
 
 /// More threads share no threadgroup memory on any backend.
 const MAX_THREADS: usize = 1024;
 /// Threads of a SIMD group, on all backends.
 const SIMD_WIDTH: usize = 32;
 
+/// Reads a kernel's sources, the first time: are they written, and can every backend take them?
+///
+/// # Errors
+/// One sentence with the kernel's name: what is left to write, or the line that can't be taken.
+pub(crate) fn sources(kernel: &GpuKernel) -> Result<(), String> {
+    /// Where a source lies, and how long it is. Sources are `'static`, so that says which it is.
+    type Place = (usize, usize);
+    /// Bodies and headers that were read before: reading them takes longer than a start should.
+    static GOOD: LazyLock<RwLock<HashSet<[Place; 2]>>> = LazyLock::new(RwLock::default);
+    let places = [kernel.body, kernel.header].map(|source| (source.as_ptr().addr(), source.len()));
+    if GOOD.read().unwrap_or_else(PoisonError::into_inner).contains(&places) {
+        return Ok(());
+    }
+    is_written(kernel).map_err(|message| format!("{}: {message}", kernel.name))?;
+    Lowered::new(kernel).map_err(|error| error.in_body_of(kernel))?;
+    GOOD.write().unwrap_or_else(PoisonError::into_inner).insert(places);
+    Ok(())
+}
+
 /// # Errors
 /// One sentence about the first thing that is wrong.
 pub(crate) fn check(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Result<(), String> {
-    is_written(kernel)?;
     names(kernel, launch)?;
     counts(kernel, inputs.len(), launch)?;
     grid(kernel, launch)?;
@@ -53,20 +71,6 @@ pub(crate) fn element_type(dtype: Dtype) -> Option<usize> {
 
 /// A kernel that the reader hasn't written holds `todo!("...")`; the message is that of Rust's macro.
 fn is_written(kernel: &GpuKernel) -> Result<(), String> {
-    /// Where a source lies, and how long it is. Sources are `'static`, so that says which it is.
-    type Place = (usize, usize);
-    /// Bodies and headers that were read before: reading them takes longer than a start should.
-    static WRITTEN: LazyLock<RwLock<HashSet<[Place; 2]>>> = LazyLock::new(RwLock::default);
-    let places = [kernel.body, kernel.header].map(|source| (source.as_ptr().addr(), source.len()));
-    if WRITTEN.read().unwrap_or_else(PoisonError::into_inner).contains(&places) {
-        return Ok(());
-    }
-    read_sources(kernel)?;
-    WRITTEN.write().unwrap_or_else(PoisonError::into_inner).insert(places);
-    Ok(())
-}
-
-fn read_sources(kernel: &GpuKernel) -> Result<(), String> {
     for source in [kernel.body, kernel.header] {
         // A source that can't be split is reported by the backend, with its line.
         let Ok(tokens) = tokenize(source) else { continue };

@@ -45,6 +45,7 @@ impl GpuKernel {
         launch: &Launch<'_>,
     ) -> Result<Vec<Array>, Exception> {
         let failed = |message: String| Exception::custom(format!("{}: {message}", self.name));
+        checks::sources(self).map_err(Exception::custom)?;
         checks::check(self, inputs, launch).map_err(failed)?;
         backend.check_available()?;
         // A scalar has no shape to read, and on Metal no pointer either: it becomes an array of one element.
