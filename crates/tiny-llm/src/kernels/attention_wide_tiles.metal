@@ -20,6 +20,8 @@ inline void load_wide_tile(
             source += STEP * row_stride;
         }
     } else {
+        // Not unrolled: it is there six times, and seldom needed.
+        #pragma unroll 1
         for (int row = first; row < ROWS; row += STEP) {
             threadgroup uint4* place = (threadgroup uint4*)(to + wide_place<ROWS, D>(row, column));
             *place = row < n_rows ? load_wide(from + row * row_stride + column * stride, stride, false) : uint4(0);
