@@ -102,11 +102,11 @@ fn expect_products(what: &str, got: &[f32], expected: &[Bounded]) {
 }
 
 /// A token with a NaN has NaN in all its products; the others have none.
-pub fn not_finite(kind: GpuMatmul, tokens: usize) {
+pub fn not_finite(kind: GpuMatmul, tokens: usize, dtype: Dtype) {
     let matrix = Matrix::random(&mut Rng::new(9), [19, 96], Format { group_size: 32, bits: 4 }, Dtype::Float32);
     let mut x = random_activations(&mut Rng::new(10), tokens, 96);
     x[96 + 70] = f32::NAN;
-    let x = Array::from_slice(&x, &[tokens as i32, 96]);
+    let x = must(Array::from_slice(&x, &[tokens as i32, 96]).as_dtype(dtype));
     for backend in GpuBackend::available() {
         let got = must(quantized_matmul_gpu_on(backend, kind, &x, &matrix.in_mlx(), None));
         for (at, value) in f32s(&got).into_iter().enumerate() {

@@ -24,9 +24,10 @@ use quantized_matrices::{Format, Matrix, f32s, formats};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiny_llm::quantized::gpu::matvec::{MatvecShape, matvec_in};
+use tiny_llm::quantized::gpu::matvec_tiles::{MatvecTilesShape, matvec_tiles_in};
 use tiny_llm::quantized::gpu::operands::Operands;
 use tiny_llm::quantized::gpu::tiled::{TileShape, tiled_in};
-use tiny_llm::quantized::gpu::{GpuMatmul, dequantize_gpu};
+use tiny_llm::quantized::gpu::{GpuMatmul, dequantize_gpu, quantized_matmul_gpu_with};
 
 const DAY: &str = "week2_day3";
 const FLOATS: [Dtype; 3] = [Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
@@ -108,7 +109,7 @@ fn task_2_plain_around_a_threadgroup() {
 
 #[test]
 fn task_2_what_is_not_finite_stays_with_its_token() {
-    not_finite(GpuMatmul::Plain, 3);
+    not_finite(GpuMatmul::Plain, 3, Dtype::Float32);
 }
 
 // ------------------------------------------------------------------------------ task 3: SIMD-group matvec
@@ -162,9 +163,61 @@ fn task_3_matvec_cut_up_in_any_way(
     );
 }
 
+/// The given kernel for few tokens on the matrix units.
+#[rstest]
+fn task_3_matvec_tiles(#[values("one_token_bf16", "vector_f16", "batch_f16", "many_rows_bf16")] name: &str) {
+    check_multiply(GpuMatmul::MatvecTiles, name);
+}
+
+/// Numbers of tokens and outputs around a tile, all sizes of groups, odd and even numbers of them.
+#[rstest]
+fn task_3_matvec_tiles_around_every_boundary(
+    #[values(32, 64, 128)] group_size: usize,
+    #[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype,
+) {
+    let format = Format { group_size, bits: 4 };
+    sweep(GpuMatmul::MatvecTiles, format, dtype, &[1, 2, 8, 9], &[1, 15, 17], &[1, 2, 9]);
+}
+
+#[rstest]
+fn task_3_matvec_tiles_cut_up_in_any_way(
+    #[values((1, 1, 1), (2, 2, 4), (4, 1, 2), (1, 2, 16))] (row_tiles, run, simd_groups): (usize, usize, usize),
+) {
+    let shape = MatvecTilesShape { row_tiles, run, simd_groups };
+    let format = Format { group_size: 64, bits: 4 };
+    gpu_kernels::sweep_with(
+        &format!("{shape:?}"),
+        format,
+        Dtype::Bfloat16,
+        &[1, 5],
+        &[70],
+        &[6],
+        |backend, x, matrix| matvec_tiles_in(shape, &Operands::new(backend, x, matrix, None)?),
+    );
+}
+
+#[test]
+fn task_3_matvec_tiles_refuses_what_it_cannot_multiply() {
+    let x = |dtype| must(Rng::new(5).array(&[2, 192], dtype));
+    let matrix =
+        |bits| Matrix::random(&mut Rng::new(6), [16, 192], Format { group_size: 64, bits }, Dtype::Float32).in_mlx();
+    must(quantized_matmul_gpu_with(GpuMatmul::MatvecTiles, &x(Dtype::Bfloat16), &matrix(4), None));
+    for (bits, dtype) in [(8, Dtype::Bfloat16), (4, Dtype::Float32)] {
+        let got = quantized_matmul_gpu_with(GpuMatmul::MatvecTiles, &x(dtype), &matrix(bits), None);
+        expect_invalid_argument(got, "tiles of 8 bits, or of f32");
+    }
+    let matrix = matrix(4);
+    let two_of_three = MatvecTilesShape { row_tiles: 1, run: 2, simd_groups: 1 };
+    for backend in GpuBackend::available() {
+        let operands = must(Operands::new(backend, &x(Dtype::Float16), &matrix, None));
+        expect_invalid_argument(matvec_tiles_in(two_of_three, &operands), "runs of two groups in a row of three");
+    }
+}
+
 #[test]
 fn task_3_what_is_not_finite_stays_with_its_token() {
-    not_finite(GpuMatmul::Matvec, 3);
+    not_finite(GpuMatmul::Matvec, 3, Dtype::Float32);
+    not_finite(GpuMatmul::MatvecTiles, 3, Dtype::Bfloat16);
 }
 
 // ----------------------------------------------------------------------------------- task 4: tiled matmul
@@ -224,7 +277,7 @@ fn task_4_dequantized(#[values("rows_f32", "batch_f16", "many_rows_bf16", "many_
 
 #[test]
 fn task_4_what_is_not_finite_stays_with_its_token() {
-    not_finite(GpuMatmul::Tiled, 3);
+    not_finite(GpuMatmul::Tiled, 3, Dtype::Float32);
 }
 
 #[track_caller]

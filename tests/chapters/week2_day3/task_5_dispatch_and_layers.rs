@@ -18,25 +18,31 @@ const FORMAT: Format = Format { group_size: 32, bits: 4 };
 
 /// One token is a matter of reading, many are a matter of multiplying.
 #[rstest]
-fn choice(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype) {
-    assert_eq!(GpuMatmul::choose(1, dtype), GpuMatmul::Matvec, "one token, {dtype:?}");
-    for tokens in [64, 100, 128] {
-        assert_eq!(GpuMatmul::choose(tokens, dtype), GpuMatmul::Tiled, "{tokens} tokens, {dtype:?}");
+fn choice(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype, #[values(4, 8)] bits: usize) {
+    let few = if bits == 4 { GpuMatmul::MatvecTiles } else { GpuMatmul::Matvec };
+    assert_eq!(GpuMatmul::choose(1, dtype, bits), few, "one token, {bits} bits, {dtype:?}");
+    for tokens in [40, 48, 56] {
+        let choice = GpuMatmul::choose(tokens, dtype, bits);
+        assert_eq!(choice, GpuMatmul::Tiled, "{tokens} tokens, {bits} bits, {dtype:?}");
     }
-    assert_eq!(GpuMatmul::choose(4096, dtype), GpuMatmul::Dequantized, "4096 tokens, {dtype:?}");
+    let choice = GpuMatmul::choose(4096, dtype, bits);
+    assert_eq!(choice, GpuMatmul::Dequantized, "4096 tokens, {bits} bits, {dtype:?}");
     // Once it has given up a way, it doesn't come back to it.
-    let order = [GpuMatmul::Matvec, GpuMatmul::Tiled, GpuMatmul::Dequantized];
-    let place = |tokens| order.iter().position(|kind| *kind == GpuMatmul::choose(tokens, dtype));
+    let order = [few, GpuMatmul::Tiled, GpuMatmul::Dequantized];
+    let place = |tokens| order.iter().position(|kind| *kind == GpuMatmul::choose(tokens, dtype, bits));
     for tokens in 1..600 {
-        assert!(place(tokens).is_some() && place(tokens) <= place(tokens + 1), "{tokens} tokens, {dtype:?}");
+        assert!(
+            place(tokens).is_some() && place(tokens) <= place(tokens + 1),
+            "{tokens} tokens, {bits} bits, {dtype:?}"
+        );
     }
 }
 
 #[test]
 fn choice_for_f32_uses_no_matrix_units() {
-    assert_eq!(GpuMatmul::choose(1, Dtype::Float32), GpuMatmul::Matvec);
+    assert_eq!(GpuMatmul::choose(1, Dtype::Float32, 4), GpuMatmul::Matvec);
     for tokens in [64, 128, 4096] {
-        assert_eq!(GpuMatmul::choose(tokens, Dtype::Float32), GpuMatmul::Dequantized, "{tokens} tokens");
+        assert_eq!(GpuMatmul::choose(tokens, Dtype::Float32, 4), GpuMatmul::Dequantized, "{tokens} tokens");
     }
 }
 
@@ -53,7 +59,7 @@ fn dispatch(
 }
 
 #[rstest]
-fn no_tokens_give_no_results(#[values(0, 1, 2, 3)] kind: usize) {
+fn no_tokens_give_no_results(#[values(0, 1, 2, 3, 4)] kind: usize) {
     let matrix = Matrix::random(&mut Rng::new(1), [7, 64], FORMAT, Dtype::Float16).in_mlx();
     for backend in GpuBackend::available() {
         for tokens in [1, 0] {

@@ -56,6 +56,7 @@ pub fn usual_candidates(tokens: usize) -> Vec<Candidate> {
     }
     if tokens <= 64 {
         candidates.push(Candidate::new("matvec", Kind::Ours(GpuMatmul::Matvec)));
+        candidates.push(Candidate::new("matvec on tiles", Kind::Ours(GpuMatmul::MatvecTiles)));
     }
     if tokens >= 4 {
         candidates.push(Candidate::new("tiled", Kind::Ours(GpuMatmul::Tiled)));

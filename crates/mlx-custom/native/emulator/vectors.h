@@ -1,7 +1,19 @@
 // Metal's vectors: `float4`, `half2`, `uint4`, ... with .x .y .z .w and [i], and arithmetic by element.
 //
 // A copy is one access of the whole vector, as on a GPU: that is what `raw` is for, a type that the compiler loads in one
-// piece. So a wide load that is misaligned, or reaches beyond an array, shows as what it is.
+// piece. So a wide load that is misaligned, or reaches beyond an array, shows as what it is. Unwatched, a kernel works in MLX's own
+// memory, which on a CPU begins at multiples of 8 bytes: there the processor may expect no more.
+
+#if defined(__SANITIZE_THREAD__)
+#define EMU_ALIGNMENT(BYTES) (BYTES)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define EMU_ALIGNMENT(BYTES) (BYTES)
+#endif
+#endif
+#ifndef EMU_ALIGNMENT
+#define EMU_ALIGNMENT(BYTES) ((BYTES) < 8 ? (BYTES) : 8)
+#endif
 
 namespace emu {
 
@@ -14,9 +26,9 @@ struct RawOf<4> { using type = uint; };
 template <>
 struct RawOf<8> { using type = uint __attribute__((vector_size(8), may_alias)); };
 template <>
-struct RawOf<16> { using type = uint __attribute__((vector_size(16), may_alias)); };
+struct RawOf<16> { using type = uint __attribute__((vector_size(16), may_alias, aligned(EMU_ALIGNMENT(16)))); };
 template <>
-struct RawOf<32> { using type = uint __attribute__((vector_size(32), may_alias)); };
+struct RawOf<32> { using type = uint __attribute__((vector_size(32), may_alias, aligned(EMU_ALIGNMENT(32)))); };
 
 // clang would load only those elements of a vector that are used later, and the access would no more be seen as one.
 template <typename Raw>
@@ -68,7 +80,7 @@ template <typename T, int N>
 struct vec;
 
 template <typename T>
-struct alignas(2 * sizeof(T)) vec<T, 2> {
+struct alignas(EMU_ALIGNMENT(2 * sizeof(T))) vec<T, 2> {
   union {
     struct { T x, y; };
     typename emu::RawOf<2 * sizeof(T)>::type raw;
@@ -79,7 +91,7 @@ struct alignas(2 * sizeof(T)) vec<T, 2> {
 };
 
 template <typename T>
-struct alignas(4 * sizeof(T)) vec<T, 3> {
+struct alignas(EMU_ALIGNMENT(4 * sizeof(T))) vec<T, 3> {
   union {
     struct { T x, y, z; };
     typename emu::RawOf<4 * sizeof(T)>::type raw;
@@ -90,7 +102,7 @@ struct alignas(4 * sizeof(T)) vec<T, 3> {
 };
 
 template <typename T>
-struct alignas(4 * sizeof(T)) vec<T, 4> {
+struct alignas(EMU_ALIGNMENT(4 * sizeof(T))) vec<T, 4> {
   union {
     struct { T x, y, z, w; };
     typename emu::RawOf<4 * sizeof(T)>::type raw;

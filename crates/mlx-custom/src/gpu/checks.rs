@@ -53,8 +53,10 @@ pub(crate) fn element_type(dtype: Dtype) -> Option<usize> {
 
 /// A kernel that the reader hasn't written holds `todo!("...")`; the message is that of Rust's macro.
 fn is_written(kernel: &GpuKernel) -> Result<(), String> {
-    /// Where sources lie that were read before: reading one takes longer than a start should. They are `'static`.
-    static WRITTEN: LazyLock<RwLock<HashSet<[(usize, usize); 2]>>> = LazyLock::new(RwLock::default);
+    /// Where a source lies, and how long it is. Sources are `'static`, so that says which it is.
+    type Place = (usize, usize);
+    /// Bodies and headers that were read before: reading them takes longer than a start should.
+    static WRITTEN: LazyLock<RwLock<HashSet<[Place; 2]>>> = LazyLock::new(RwLock::default);
     let places = [kernel.body, kernel.header].map(|source| (source.as_ptr().addr(), source.len()));
     if WRITTEN.read().unwrap_or_else(PoisonError::into_inner).contains(&places) {
         return Ok(());

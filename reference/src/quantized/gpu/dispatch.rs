@@ -6,6 +6,7 @@ use mlx_rs::{Array, Dtype};
 use crate::Result;
 use crate::quantized::QuantizedMatrix;
 use crate::quantized::gpu::matvec::matvec;
+use crate::quantized::gpu::matvec_tiles::{is_possible, matvec_tiles};
 use crate::quantized::gpu::operands::Operands;
 use crate::quantized::gpu::plain::plain;
 use crate::quantized::gpu::tiled::{dequantized, tiled};
@@ -17,6 +18,8 @@ pub enum GpuMatmul {
     Plain,
     /// [`matvec`](crate::quantized::gpu::matvec): few tokens.
     Matvec,
+    /// [`matvec_tiles`](crate::quantized::gpu::matvec_tiles): few tokens, 4 bits and activations of 16.
+    MatvecTiles,
     /// [`tiled`](crate::quantized::gpu::tiled): many tokens.
     Tiled,
     /// Dequantize once, then MLX's own multiplication: very many tokens.
@@ -24,12 +27,13 @@ pub enum GpuMatmul {
 }
 
 impl GpuMatmul {
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Matvec, Self::Tiled, Self::Dequantized];
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Matvec, Self::MatvecTiles, Self::Tiled, Self::Dequantized];
 
-    /// The fastest way for `tokens` rows of `dtype`, by the measurements in the book.
-    pub fn choose(tokens: usize, dtype: Dtype) -> Self {
+    /// The fastest way for `tokens` rows of `dtype` and weights of `bits`, by the measurements in the book.
+    pub fn choose(tokens: usize, dtype: Dtype, bits: usize) -> Self {
         // [task 2.3.5] GpuMatmul::choose
         match tokens {
+            0..=MATVEC_TILES_UP_TO if is_possible(bits, dtype) => Self::MatvecTiles,
             0..=MATVEC_UP_TO => Self::Matvec,
             // Matrix units have no f32; the tiled kernel multiplies it without them.
             ..DEQUANTIZED_FROM if dtype != Dtype::Float32 => Self::Tiled,
@@ -42,8 +46,11 @@ impl GpuMatmul {
 /// Up to so many tokens reading the weights costs more than multiplying them without matrix units.
 pub const MATVEC_UP_TO: usize = 8;
 
+/// The same for [`GpuMatmul::MatvecTiles`], which reads the weights again for every 8 tokens, but then from the GPU's cache.
+pub const MATVEC_TILES_UP_TO: usize = 32;
+
 /// From so many tokens on a detour through dequantized weights pays.
-pub const DEQUANTIZED_FROM: usize = 256;
+pub const DEQUANTIZED_FROM: usize = 64;
 
 /// `x Wᵀ + b` with a quantized `W`: `[.., K]` to `[.., N]`, in `x`'s dtype, summed in f32.
 ///
@@ -54,7 +61,7 @@ pub const DEQUANTIZED_FROM: usize = 256;
 /// [`Error::Mlx`](crate::Error::Mlx) when the kernel cannot run here.
 pub fn quantized_matmul_gpu(x: &Array, matrix: &QuantizedMatrix, bias: Option<&Array>) -> Result<Array> {
     let tokens = x.shape().split_last().map_or(0, |(_, leading)| leading.iter().product::<i32>() as usize);
-    quantized_matmul_gpu_with(GpuMatmul::choose(tokens, x.dtype()), x, matrix, bias)
+    quantized_matmul_gpu_with(GpuMatmul::choose(tokens, x.dtype(), matrix.bits), x, matrix, bias)
 }
 
 /// [`quantized_matmul_gpu`] by the kernel of your choice.
@@ -90,6 +97,7 @@ pub fn quantized_matmul_gpu_on(
     let output = match kind {
         GpuMatmul::Plain => plain(&operands)?,
         GpuMatmul::Matvec => matvec(&operands)?,
+        GpuMatmul::MatvecTiles => matvec_tiles(&operands)?,
         GpuMatmul::Tiled => tiled(&operands)?,
         GpuMatmul::Dequantized => dequantized(&operands)?,
     };

@@ -8,6 +8,7 @@
 //! | [`dequantize`] | one thread a word | the matrix as floats |
 //! | [`plain`] | one thread an output | the readable oracle |
 //! | [`matvec`] | a SIMD group shares rows of weights | few tokens: reading weights is the work |
+//! | [`matvec_tiles`] | tiles of weights in registers, matrix units | the same with 4 bits, up to 8 tokens at a time |
 //! | [`tiled`] | tiles in threadgroup memory, matrix units | many tokens: multiplying is the work |
 //! | [`dispatch`] | - | which of them, by shape |
 //! | [`embedding`] | one threadgroup a token | looking up vectors |
@@ -16,6 +17,7 @@ pub mod dequantize;
 pub mod dispatch;
 pub mod embedding;
 pub mod matvec;
+pub mod matvec_tiles;
 pub mod operands;
 pub mod plain;
 pub mod tiled;
@@ -29,11 +31,18 @@ pub use embedding::quantized_embedding_gpu;
 mod tests {
     use mlx_custom::gpu::check_metal;
 
-    use super::{dequantize, embedding, matvec, plain, tiled};
+    use super::{dequantize, embedding, matvec, matvec_tiles, plain, tiled};
 
     #[test]
     fn kernels_keep_to_metal() {
-        let kernels = [&dequantize::DEQUANTIZE, &plain::PLAIN, &matvec::MATVEC, &tiled::TILED, &embedding::EMBEDDING];
+        let kernels = [
+            &dequantize::DEQUANTIZE,
+            &plain::PLAIN,
+            &matvec::MATVEC,
+            &matvec_tiles::MATVEC_TILES,
+            &tiled::TILED,
+            &embedding::EMBEDDING,
+        ];
         for kernel in kernels {
             assert_eq!(check_metal(kernel, &["T", "O"]), [], "{}", kernel.name);
         }

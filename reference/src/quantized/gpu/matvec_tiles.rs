@@ -1,0 +1,93 @@
+//! Few tokens on the matrix units: as [`matvec`](super::matvec), and up to 8 tokens cost no more than one.
+
+use mlx_custom::gpu::{GpuKernel, Launch, TemplateValue};
+use mlx_rs::{Array, Dtype};
+
+use crate::quantized::gpu::operands::{Operands, single};
+use crate::{Error, Result};
+
+/// The weights become tiles in registers; a threadgroup's SIMD groups share the way along K.
+pub static MATVEC_TILES: GpuKernel = GpuKernel {
+    name: "quantized_matvec_tiles",
+    inputs: &["x", "packed", "scales", "biases", "bias"],
+    outputs: &["out"],
+    header: concat!(include_str!("../../kernels/quantized.metal"), include_str!("../../kernels/matvec_tiles.metal")),
+    body: include_str!("../../kernels/quantized_matvec_tiles.metal"),
+    strided: false,
+};
+
+/// The columns of a tile that are computed.
+const TOKENS_OF_A_TILE: usize = 8;
+
+/// Whether the kernel multiplies such a matrix with activations of this type: 4 bits, and numbers of 16.
+pub fn is_possible(bits: usize, dtype: Dtype) -> bool {
+    bits == 4 && matches!(dtype, Dtype::Float16 | Dtype::Bfloat16)
+}
+
+/// How the work is cut up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MatvecTilesShape {
+    /// A threadgroup computes so many times 16 outputs.
+    pub row_tiles: usize,
+    /// Groups of a row that a SIMD group takes at a time, 1 or 2: a row has a multiple of them.
+    pub run: usize,
+    /// SIMD groups of a threadgroup: so many runs of a row are under way at once.
+    pub simd_groups: usize,
+}
+
+impl MatvecTilesShape {
+    /// For a matrix of `outputs` rows of `groups` groups, as measured on an H200.
+    pub fn choose(outputs: usize, groups: usize) -> Self {
+        let run = if groups.is_multiple_of(2) { 2 } else { 1 };
+        let runs = groups / run;
+        // Many outputs give every multiprocessor several threadgroups. Few have to be helped by sharing K among more SIMD groups.
+        if outputs >= 8192 {
+            Self { row_tiles: 2, run, simd_groups: runs.clamp(1, 4) }
+        } else {
+            let most = if runs >= 24 { 16 } else { 8 };
+            Self { row_tiles: 1, run, simd_groups: runs.clamp(1, most) }
+        }
+    }
+}
+
+/// `x Wᵀ + b`: `[M, N]`, cut up as [`MatvecTilesShape::choose`] says.
+///
+/// # Errors
+/// As [`matvec_tiles_in`].
+pub fn matvec_tiles(operands: &Operands<'_>) -> Result<Array> {
+    let groups = operands.inputs() / operands.matrix.group_size;
+    matvec_tiles_in(MatvecTilesShape::choose(operands.outputs(), groups), operands)
+}
+
+/// [`matvec_tiles`], cut up as `shape` says.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when the kernel can't multiply this (see [`is_possible`]) or rows have no multiple of
+/// `shape.run` groups; [`Error::Mlx`] when it can't run.
+pub fn matvec_tiles_in(shape: MatvecTilesShape, operands: &Operands<'_>) -> Result<Array> {
+    let (bits, dtype) = (operands.matrix.bits, operands.dtype());
+    let groups = operands.inputs() / operands.matrix.group_size;
+    if !is_possible(bits, dtype) || !groups.is_multiple_of(shape.run.max(1)) {
+        let message =
+            format!("{bits} bits, {dtype:?} and {groups} groups a row; it takes 4 bits, f16 or bf16, and {shape:?}");
+        return Err(Error::invalid("matvec_tiles", message));
+    }
+    let int = |number: usize| TemplateValue::Int(number as i32);
+    let tokens = if operands.tokens == 1 { 1 } else { TOKENS_OF_A_TILE };
+    let template = operands.template(&[
+        ("TOKENS", int(tokens)),
+        ("ROW_TILES", int(shape.row_tiles)),
+        ("RUN", int(shape.run)),
+        ("SIMD_GROUPS", int(shape.simd_groups)),
+    ]);
+    let threads = 32 * shape.simd_groups;
+    let launch = Launch {
+        template: &template,
+        outputs: &[operands.output()],
+        // Threadgroups of the same outputs are neighbours, so that their weights come from memory once.
+        grid: [operands.tokens.div_ceil(tokens) * threads, operands.outputs().div_ceil(16 * shape.row_tiles), 1],
+        threadgroup: [threads, 1, 1],
+        fill: None,
+    };
+    single("matvec_tiles", MATVEC_TILES.launch_on(operands.backend, &operands.arrays(), &launch)?)
+}
