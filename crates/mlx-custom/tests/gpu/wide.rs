@@ -80,3 +80,22 @@ fn registers_times_rows() {
         }
     }
 }
+
+/// The hardware takes the order of a row's pieces from the address.
+#[test]
+fn tiles_begin_at_multiples_of_1024_bytes_on_cuda() {
+    let kernel = |body| GpuKernel { name: "wide", inputs: &[], outputs: &["out"], header: "", body, strided: false };
+    let outputs = [TensorType::new([64], Dtype::Float16)];
+    let source = |body| kernel(body).cuda_source(&[], &launch(&[], &outputs, 128, 128)).unwrap();
+    let few = source(
+        "threadgroup half a[3]; threadgroup half b[64 * (64 + WIDE_PADDING)]; TileAcc s[4]; wide_multiply_transposed<64, 64, 64>(s, b, 0, b);",
+    );
+    assert!(few.contains("__shared__ __align__(1024) half b"), "{few}");
+    let many = source(
+        "threadgroup half a[3]; threadgroup half b[256 * (128 + WIDE_PADDING)]; TileAcc s[8]; TileA<half> l[16]; wide_multiply_add<256, 128>(s, l, b);",
+    );
+    assert!(many.contains("extern __shared__ __align__(1024)"), "{many}");
+    assert!(many.contains("threadgroup_start_2 = (threadgroup_end_1 + 1023) / 1024 * 1024"), "{many}");
+    let others = source("threadgroup half a[3]; out[0] = half(0.0f);");
+    assert!(others.contains("__shared__ __align__(16) half a"), "{others}");
+}
