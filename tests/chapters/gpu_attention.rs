@@ -60,8 +60,19 @@ pub fn check_case(case: &Case, choice: KernelChoice, memory: Memory) {
 /// Compares a kernel's answer with MLX's in f32, on every backend.
 #[track_caller]
 pub fn check_inputs(inputs: &Inputs, mask: &AttentionMask, choice: KernelChoice) {
+    check_inputs_on(GpuBackend::available(), inputs, mask, choice);
+}
+
+/// The same on some of the backends.
+#[track_caller]
+pub fn check_inputs_on(
+    backends: impl IntoIterator<Item = GpuBackend>,
+    inputs: &Inputs,
+    mask: &AttentionMask,
+    choice: KernelChoice,
+) {
     let expected = inputs.oracle(mask);
-    for backend in GpuBackend::available() {
+    for backend in backends {
         let got = flash_attention_gpu_with(&inputs.query, &inputs.key, &inputs.value, None, mask, backend, choice);
         let (query, key) = (inputs.query.shape(), inputs.key.shape());
         let name = format!("query {query:?}, key {key:?}, {:?}, {choice:?} on {backend:?}", inputs.query.dtype());

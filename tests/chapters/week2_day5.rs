@@ -13,7 +13,7 @@ mod refusals;
 mod tiled;
 mod tiny_models;
 
-use gpu_attention::{Memory, check_case, check_inputs, in_cache};
+use gpu_attention::{Memory, check_case, check_inputs, check_inputs_on, in_cache};
 use gpu_model::{
     address, check_against_plain_layers, check_block, check_cache, check_generation, check_joined_projections,
     check_logits, check_model_refuses, check_norm, check_rope, check_swiglu,
@@ -26,11 +26,12 @@ use mlx_rs::{Array, Dtype};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiled::{Inputs, Sizes, must};
-use tiny_llm::flash_attention::gpu::decode::{check as decode_check, choose_splits};
+use tiny_llm::flash_attention::gpu::decode::{LONGEST_QUERY, check as decode_check, choose_splits};
 use tiny_llm::flash_attention::gpu::kernels::{
-    ATTENTION_DECODE, ATTENTION_DECODE_MERGE, ATTENTION_PLAIN, ATTENTION_PREFILL,
+    ATTENTION_DECODE, ATTENTION_DECODE_MERGE, ATTENTION_PLAIN, ATTENTION_PREFILL, ATTENTION_PREFILL_WIDE,
 };
 use tiny_llm::flash_attention::gpu::prefill::check as prefill_check;
+use tiny_llm::flash_attention::gpu::prefill_wide::check as wide_check;
 use tiny_llm::flash_attention::gpu::problem::Problem;
 use tiny_llm::flash_attention::gpu::{
     KernelChoice, Tiles, choose_kernel, flash_attention_gpu, flash_attention_gpu_with,
@@ -43,6 +44,7 @@ use tiny_llm::{AttentionBackend, AttentionMask, GpuKvCache, KvCache, Offset, Res
 
 const DAY: &str = "week2_day5";
 const WHOLE: KernelChoice = KernelChoice::Decode { splits: 1 };
+const WIDE: KernelChoice = KernelChoice::PrefillWide { simd_groups: 4 };
 const SMALL_TILES: KernelChoice = KernelChoice::Prefill { tiles: Tiles { simd_groups: 2, row_tiles: 1, keys: 32 } };
 
 fn sizes(heads: [i32; 2], query_len: i32, key_len: i32, head_dim: i32) -> Sizes {
@@ -123,16 +125,19 @@ fn task_1_a_query_that_sees_nothing_is_nan() {
 }
 
 /// Scores of several hundred thousand: exp of anything but a difference to the maximum would overflow.
-#[track_caller]
-fn check_large_scores(choice: KernelChoice) {
+fn large_scores() -> [Inputs; 2] {
     let mut rng = Rng::new(6);
     let inputs = Inputs::random(&mut rng, sizes([2, 1], 4, 40, 64), Dtype::Float16);
     let large = |array: &Array, by: f32| must(must(array.multiply(Array::from_f32(by))).as_dtype(Dtype::Float16));
     let [query, key] = [large(&inputs.query, 2000.0), large(&inputs.key, 30.0)];
     // All scores far below 0, too: a maximum that begins at 0 would leave no weight at all.
     let [below, against] = [must(query.abs()), must(must(key.abs()).negative())];
-    for (query, key) in [(query, key), (below, against)] {
-        let inputs = Inputs { query, key, value: inputs.value.clone() };
+    [(query, key), (below, against)].map(|(query, key)| Inputs { query, key, value: inputs.value.clone() })
+}
+
+#[track_caller]
+fn check_large_scores(choice: KernelChoice) {
+    for inputs in large_scores() {
         check_inputs(&inputs, &AttentionMask::Causal, choice);
     }
 }
@@ -336,15 +341,97 @@ fn task_5_choose_kernel() {
     let mut rng = Rng::new(5);
     let mut choice = |query_len, head_dim, dtype, mask: &AttentionMask| {
         let inputs = Inputs::random(&mut rng, sizes([2, 1], query_len, 200, head_dim), dtype);
-        choose_kernel(&problem_of(&inputs, mask), GpuBackend::Emulator)
+        [GpuBackend::Emulator, GpuBackend::Cuda].map(|backend| choose_kernel(&problem_of(&inputs, mask), backend))
     };
     let (causal, bf16) = (AttentionMask::Causal, Dtype::Bfloat16);
-    assert!(matches!(choice(1, 64, bf16, &causal), KernelChoice::Decode { splits: 2.. }), "one query, 200 keys");
-    assert!(matches!(choice(100, 64, bf16, &causal), KernelChoice::Prefill { .. }), "100 queries");
-    assert!(matches!(choice(100, 64, Dtype::Float32, &causal), KernelChoice::Decode { .. }), "100 queries of f32");
-    assert_eq!(choice(1, 40, bf16, &causal), KernelChoice::Plain, "a head size that is no power of two");
+    for choice in choice(1, 64, bf16, &causal) {
+        assert!(matches!(choice, KernelChoice::Decode { splits: 2.. }), "one query, 200 keys: {choice:?}");
+    }
+    let [emulator, cuda] = choice(100, 64, bf16, &causal);
+    assert!(matches!(emulator, KernelChoice::Prefill { .. }), "100 queries, not on CUDA: {emulator:?}");
+    assert_eq!(cuda, WIDE, "100 queries on CUDA");
+    for choice in choice(100, 80, bf16, &causal) {
+        assert!(matches!(choice, KernelChoice::Prefill { .. }), "100 queries, D = 80: {choice:?}");
+    }
+    for choice in choice(100, 64, Dtype::Float32, &causal) {
+        assert!(matches!(choice, KernelChoice::Decode { .. }), "100 queries of f32: {choice:?}");
+    }
+    assert_eq!(choice(1, 40, bf16, &causal), [KernelChoice::Plain; 2], "a head size that is no power of two");
     let mask = AttentionMask::Array(must(ones::<f32>(&[100, 200])));
-    assert_eq!(choice(100, 64, bf16, &mask), KernelChoice::Plain, "a mask array");
+    assert_eq!(choice(100, 64, bf16, &mask), [KernelChoice::Plain; 2], "a mask array");
+}
+
+/// Compares the kernel on wide tiles, given, with MLX, on every backend that has room for it. CUDA must choose it.
+#[track_caller]
+fn check_wide(inputs: &Inputs, mask: &AttentionMask, simd_groups: usize) {
+    let chosen = choose_kernel(&problem_of(inputs, mask), GpuBackend::Cuda);
+    let is_prefill = inputs.query.dim(2) > LONGEST_QUERY as i32;
+    assert_eq!(chosen == WIDE, is_prefill, "CUDA chooses {chosen:?} for a query {:?}", inputs.query.shape());
+    let choice = KernelChoice::PrefillWide { simd_groups };
+    let backends = GpuBackend::available().into_iter().filter(|&backend| backend != GpuBackend::Metal);
+    check_inputs_on(backends, inputs, mask, choice);
+}
+
+/// Around tiles of 64 queries and of 64 keys: one threadgroup and several, full and not.
+#[rstest]
+fn task_5_wide_tiles(
+    #[values(1, 63, 64, 65, 130)] query_len: i32,
+    #[values(0, 1, 63, 70)] past: i32,
+    #[values(64, 128)] head_dim: i32,
+) {
+    let mut rng = Rng::new(query_len as u64);
+    let sizes = sizes([1, 1], query_len, query_len + past, head_dim);
+    let inputs = in_cache(Inputs::random(&mut rng, sizes, Dtype::Bfloat16));
+    for mask in [AttentionMask::Causal, AttentionMask::None] {
+        check_wide(&inputs, &mask, 4);
+    }
+}
+
+#[rstest]
+fn task_5_wide_tiles_of_groups_and_batches(#[values(4, 8)] simd_groups: usize, #[values(64, 128)] head_dim: i32) {
+    let mut rng = Rng::new(21);
+    let sizes = Sizes { batch: 2, ..sizes([6, 2], 150, 200, head_dim) };
+    let inputs = Inputs::random(&mut rng, sizes, Dtype::Float16);
+    check_wide(&inputs, &AttentionMask::Causal, simd_groups);
+}
+
+/// Rows that can't be copied 16 bytes at a time.
+#[rstest]
+fn task_5_wide_tiles_in_another_order(#[values(64, 128)] head_dim: i32) {
+    let mut rng = Rng::new(22);
+    let Inputs { query, key, value } = Inputs::random(&mut rng, sizes([2, 1], 70, 140, head_dim), Dtype::Bfloat16);
+    let lay = |array: &Array| must(Memory::OtherOrder.lay(array));
+    let inputs = Inputs { query: lay(&query), key: lay(&key), value: lay(&value) };
+    check_wide(&inputs, &AttentionMask::Causal, 4);
+    check_wide(&Inputs { query, key, value: lay(&value) }, &AttentionMask::None, 4);
+}
+
+#[test]
+fn task_5_wide_tiles_large_scores() {
+    for inputs in large_scores() {
+        check_wide(&inputs, &AttentionMask::Causal, 4);
+    }
+}
+
+/// A query of NaN has an answer of NaN, and a key of NaN makes one for whoever sees it; nobody else notices.
+#[test]
+fn task_5_wide_tiles_nan_stays() {
+    let mut rng = Rng::new(23);
+    let inputs = Inputs::random(&mut rng, sizes([1, 1], 100, 100, 64), Dtype::Bfloat16);
+    assert_eq!(choose_kernel(&problem_of(&inputs, &AttentionMask::Causal), GpuBackend::Cuda), WIDE);
+    let with_nan = |array: &Array, row: i32| {
+        let rows = Array::from_iter((0..100).map(|i| if i == row { f32::NAN } else { 0.0 }), &[1, 1, 100, 1]);
+        must(must(array.add(&rows)).as_dtype(Dtype::Bfloat16))
+    };
+    let (query, key) = (with_nan(&inputs.query, 3), with_nan(&inputs.key, 90));
+    let is_nan: Vec<bool> = (0..100).map(|i| i == 3 || i >= 90).collect();
+    for backend in GpuBackend::available().into_iter().filter(|&backend| backend != GpuBackend::Metal) {
+        let mask = AttentionMask::Causal;
+        let got = must(flash_attention_gpu_with(&query, &key, &inputs.value, None, &mask, backend, WIDE));
+        let got = must(got.as_dtype(Dtype::Float32));
+        let rows: Vec<bool> = got.as_slice::<f32>().chunks(64).map(|row| row.iter().all(|x| x.is_nan())).collect();
+        check_tokens("rows of NaN: query 3, and who sees key 90", &rows, &is_nan);
+    }
 }
 
 fn attention_of_shapes(query: &[i32], key: &[i32], value: &[i32], mask: &AttentionMask) -> Result<Array> {
@@ -402,6 +489,11 @@ fn task_5_kernels_refuse_what_they_cannot_compute() {
     expect_invalid_argument(prefill_check(&problem_of(&odd, &none)), "tiles with D = 24");
     expect_invalid_argument(prefill_check(&problem_of(&full, &none)), "tiles of f32");
     expect_invalid_argument(prefill_check(&problem_of(&half, &array)), "tiles with a mask array");
+    let between = inputs(80, Dtype::Float16);
+    expect_invalid_argument(wide_check(&problem_of(&between, &none), GpuBackend::Cuda), "wide tiles with D = 80");
+    expect_invalid_argument(wide_check(&problem_of(&full, &none), GpuBackend::Cuda), "wide tiles of f32");
+    expect_invalid_argument(wide_check(&problem_of(&half, &array), GpuBackend::Cuda), "wide tiles with a mask array");
+    expect_invalid_argument(wide_check(&problem_of(&half, &none), GpuBackend::Metal), "wide tiles on Metal");
     let [query, key, value] = [&half.query, &half.key, &half.value];
     let tiles = |simd_groups, row_tiles, keys| KernelChoice::Prefill { tiles: Tiles { simd_groups, row_tiles, keys } };
     for backend in GpuBackend::available() {
@@ -411,6 +503,8 @@ fn task_5_kernels_refuse_what_they_cannot_compute() {
         expect_invalid_argument(run(None, tiles(0, 1, 16)), "tiles without SIMD groups");
         expect_invalid_argument(run(None, tiles(1, 0, 16)), "tiles without queries");
         expect_invalid_argument(run(None, tiles(1, 1, 24)), "tiles of 24 keys");
+        let wide = KernelChoice::PrefillWide { simd_groups: 6 };
+        expect_invalid_argument(run(None, wide), "wide tiles with 6 SIMD groups");
     }
 }
 
@@ -628,8 +722,9 @@ fn task_5_the_model_refuses_what_does_not_fit() {
 /// What the emulator and CUDA would let pass, and Apple's compiler would not.
 #[test]
 fn task_5_kernels_keep_to_metal() {
-    let attention = [&ATTENTION_PLAIN, &ATTENTION_DECODE, &ATTENTION_DECODE_MERGE, &ATTENTION_PREFILL];
-    for kernel in attention.into_iter().chain([&RMS_NORM, &ROPE_QK, &SWIGLU]) {
+    let attention = [&ATTENTION_PLAIN, &ATTENTION_DECODE, &ATTENTION_DECODE_MERGE];
+    let prefill = [&ATTENTION_PREFILL, &ATTENTION_PREFILL_WIDE];
+    for kernel in attention.into_iter().chain(prefill).chain([&RMS_NORM, &ROPE_QK, &SWIGLU]) {
         if let Some((_, stub)) = kernel.body.split_once("todo!(\"") {
             panic!("not yet implemented: {}", stub.split('"').next().unwrap_or_default());
         }

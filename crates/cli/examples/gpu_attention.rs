@@ -151,7 +151,7 @@ impl Layers {
         let mut choices = vec![own];
         if sweep {
             let others: Vec<KernelChoice> = match own {
-                KernelChoice::Prefill { .. } => {
+                KernelChoice::Prefill { .. } | KernelChoice::PrefillWide { .. } => {
                     [(4, 1, 32), (4, 1, 64), (8, 1, 64), (4, 2, 32), (4, 2, 64), (4, 2, 128), (8, 2, 64)]
                         .map(|(simd_groups, row_tiles, keys)| Tiles { simd_groups, row_tiles, keys })
                         .map(|tiles| KernelChoice::Prefill { tiles })

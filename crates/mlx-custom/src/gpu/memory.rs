@@ -11,24 +11,27 @@ use crate::gpu::checks::element_type;
 use crate::gpu::tokens::{Token, TokenKind, tokenize};
 use crate::gpu::{Launch, Lowered, TemplateValue};
 
-/// Arrays start at multiples of this many bytes.
-const ALIGNMENT: usize = 16;
+/// Arrays start at multiples of this many bytes, unless they hold wide tiles.
+pub(crate) const ALIGNMENT: usize = 16;
+/// Constants of the dialect itself that sizes may hold.
+const DIALECT: [(&str, i64); 1] = [("WIDE_PADDING", 8)];
 
-/// The bytes of all arrays together, each aligned to 16; `None` if a size isn't an expression that this module can compute.
-pub(crate) fn threadgroup_bytes(lowered: &Lowered, launch: &Launch<'_>) -> Option<usize> {
+/// The bytes of all arrays together, each beginning at a multiple of `alignment`; `None` if a size isn't an expression that
+/// this module can compute.
+pub(crate) fn threadgroup_bytes(lowered: &Lowered, launch: &Launch<'_>, alignment: usize) -> Option<usize> {
     let names = constants(lowered, launch);
     let mut bytes = 0_usize;
     for array in &lowered.threadgroup_arrays {
         let n_elements = usize::try_from(evaluate(&array.n_elements(), &names)?).ok()?;
         let size = type_size(&array.element, launch)?.checked_mul(n_elements)?;
-        bytes = bytes.next_multiple_of(ALIGNMENT).checked_add(size)?;
+        bytes = bytes.next_multiple_of(alignment).checked_add(size)?;
     }
     Some(bytes)
 }
 
 /// Template arguments, and what `constexpr int NAME = EXPRESSION;` defines (also with `const`, and other types of integers).
 fn constants<'a>(lowered: &'a Lowered, launch: &Launch<'a>) -> HashMap<&'a str, i64> {
-    let mut names: HashMap<&str, i64> = HashMap::new();
+    let mut names: HashMap<&str, i64> = DIALECT.into();
     for &(name, value) in launch.template {
         match value {
             TemplateValue::Int(value) => names.insert(name, value.into()),
@@ -175,7 +178,7 @@ mod tests {
     fn bytes(body: &'static str, template: &[(&'static str, TemplateValue)]) -> Option<usize> {
         let kernel = GpuKernel { name: "test", inputs: &[], outputs: &["out"], header: "", body, strided: false };
         let launch = Launch { template, outputs: &[], grid: [1; 3], threadgroup: [1; 3], fill: None };
-        threadgroup_bytes(&Lowered::new(&kernel).unwrap(), &launch)
+        threadgroup_bytes(&Lowered::new(&kernel).unwrap(), &launch, ALIGNMENT)
     }
 
     #[test]
@@ -194,6 +197,14 @@ mod tests {
             "constexpr int rows = 2 * N - (N >> 2); const uint stride = N + 8u;\nthreadgroup T a[rows * stride];";
         assert_eq!(bytes(body, &template), Some((128 - 16) * 72 * 2));
         assert_eq!(bytes("threadgroup vec<T, 4> a[N / 4 % 5];", &template), Some(8));
+    }
+
+    #[test]
+    fn arrays_of_wide_tiles() {
+        let body = "threadgroup half a[3]; threadgroup half b[64 * (64 + WIDE_PADDING)];";
+        let kernel = GpuKernel { name: "test", inputs: &[], outputs: &["out"], header: "", body, strided: false };
+        let launch = Launch { template: &[], outputs: &[], grid: [1; 3], threadgroup: [1; 3], fill: None };
+        assert_eq!(threadgroup_bytes(&Lowered::new(&kernel).unwrap(), &launch, 1024), Some(1024 + 64 * 72 * 2));
     }
 
     #[test]

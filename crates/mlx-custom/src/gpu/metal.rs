@@ -4,11 +4,15 @@ use mlx_rs::Array;
 use mlx_rs::error::Exception;
 use mlx_rs::fast::{MetalKernel, MetalKernelApplyOptions, MetalKernelOptions, MetalKernelOutput, TemplateArg};
 
-use crate::gpu::memory::threadgroup_bytes;
+use crate::gpu::memory::{ALIGNMENT, threadgroup_bytes};
 use crate::gpu::{GpuKernel, Launch, Lowered, TemplateValue};
 
 /// What Metal lacks of the dialect: tiles, asynchronous copies, names of vectors.
-const PRELUDE: &str = concat!(include_str!("prelude/metal/types.metal"), include_str!("prelude/metal/tiles.metal"));
+const PRELUDE: &str = concat!(
+    include_str!("prelude/metal/types.metal"),
+    include_str!("prelude/metal/tiles.metal"),
+    include_str!("prelude/metal/wide.metal"),
+);
 /// All the threadgroup memory that Apple's GPUs have for a threadgroup.
 const MAX_BYTES: usize = 32 << 10;
 
@@ -18,7 +22,7 @@ const MAX_BYTES: usize = 32 << 10;
 /// A declaration of threadgroup memory that can't be read, more of it than there is; a stream of the CPU.
 pub(crate) fn launch(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>, Exception> {
     let lowered = Lowered::new(kernel).map_err(|error| Exception::custom(error.in_body_of(kernel)))?;
-    if let Some(bytes) = threadgroup_bytes(&lowered, launch).filter(|&bytes| bytes > MAX_BYTES) {
+    if let Some(bytes) = threadgroup_bytes(&lowered, launch, ALIGNMENT).filter(|&bytes| bytes > MAX_BYTES) {
         let name = kernel.name;
         return Err(Exception::custom(format!(
             "{name}: declares {bytes} bytes of threadgroup memory; {MAX_BYTES} are the most on Metal"

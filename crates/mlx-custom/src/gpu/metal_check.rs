@@ -65,7 +65,7 @@ const INDICES: [&str; 11] = [
 ];
 
 /// The dialect's names with a prefix of their own; any other name that begins like these is a slip.
-const FUNCTIONS: [&str; 40] = [
+const FUNCTIONS: [&str; 47] = [
     "threadgroup_barrier",
     "simdgroup_barrier",
     "simd_sum",
@@ -97,6 +97,13 @@ const FUNCTIONS: [&str; 40] = [
     "tile_set_pair",
     "tile_set_pair_transposed",
     "tile_multiply_add_left",
+    "wide_place",
+    "wide_publish",
+    "wide_begin",
+    "wide_commit",
+    "wide_wait",
+    "wide_multiply_transposed",
+    "wide_multiply_add",
     "async_copy16",
     "async_commit",
     "async_wait",
@@ -109,8 +116,8 @@ const FUNCTIONS: [&str; 40] = [
 ];
 
 /// Names with one of these prefixes belong to Metal or to the dialect.
-const PREFIXES: [&str; 7] =
-    ["simd_", "simdgroup_", "threadgroup_", "threads_per_", "thread_position_", "thread_index_", "async_"];
+const PREFIXES: [&str; 8] =
+    ["simd_", "simdgroup_", "threadgroup_", "threads_per_", "thread_position_", "thread_index_", "async_", "wide_"];
 
 const ADDRESS_SPACES: [&str; 4] = ["device", "constant", "threadgroup", "thread"];
 

@@ -28,6 +28,16 @@
 //! - For softmax: `tile_row_max(acc, rows)` and `tile_row_sum` give the `TILE_ROWS_PER_LANE` rows that this lane owns, also over an
 //!   array of tiles side by side; `tile_row_of(i)` says which those are; `tile_for_each_of_row(acc, f)` calls
 //!   `f(i, row, column, value)`; `tile_scale_rows(acc, factors)`; `tile_acc_to_a(a, acc)` makes sums the next product's left operand.
+//! - Wide tiles, which four SIMD groups multiply together; each has 16 of 64 rows of the sums, T is `half` or `bfloat16_t`. A wide tile
+//!   is an array `threadgroup T name[ROWS * (COLUMNS + WIDE_PADDING)]` (several in one array one behind the other), ROWS a multiple of
+//!   64 and COLUMNS 64 or 128. How it lies in there the backend decides: `wide_place<ROWS, COLUMNS>(row, column)` is where the 16 bytes from
+//!   `column`, a multiple of 8, on begin. Who has written to one calls `wide_publish()`; then a barrier.
+//!   `wide_multiply_transposed<ROWS, N, K>(sums, left, own_row, right)` gives `sums [64, N]`, an array of `N / 16` `TileAcc`, the product of 64 rows of
+//!   `left [ROWS, K]` and the transpose of `right [N, K]`; `own_row` is the first of this SIMD group's own 16 rows.
+//!   `wide_multiply_add<K, N>(sums, left, right)` adds the product of an array of `K / 16` `TileA<T>` with `right [K, N]`. N is 64 or 128.
+//!   Products begin behind `wide_begin()`, `wide_commit()` closes a group of them, and they go on by themselves until
+//!   `wide_wait<N>()`, which leaves at most `N` groups under way: no register and no tile of theirs may be touched before.
+//!   All four SIMD groups, whose indices begin at a multiple of 4, call all of these together.
 //! - Operands from registers: of each quarter of 8x8 of a left operand a lane owns the pair in row `tile_pair_row()`, columns
 //!   `2 * tile_pair_column()` and the next. `tile_set_pair(a, row_half, column_half, pair)` sets it, two numbers of 16 bits in a
 //!   `uint`; `tile_set_pair_transposed(b, n_half, k_half, pair)` does so in the transpose of a right operand. `tile_multiply_add_left`

@@ -15,3 +15,4 @@ mod numbers;
 mod simd_groups;
 mod support;
 mod tiles;
+mod wide;

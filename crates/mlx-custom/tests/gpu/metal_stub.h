@@ -116,6 +116,17 @@ float tile_value(const thread TileAcc&, ushort);
 void tile_scale_rows(thread TileAcc&, const thread float*);
 template <typename T> void tile_acc_to_a(thread TileA<T>&, const thread TileAcc&);
 
+constexpr int WIDE_PADDING = 8;
+template <int ROWS, int COLUMNS> int wide_place(int, int);
+void wide_publish();
+void wide_begin();
+void wide_commit();
+template <int N> void wide_wait();
+template <int ROWS, int N, int K, typename T>
+void wide_multiply_transposed(thread TileAcc (&)[N / 16], const threadgroup T*, int, const threadgroup T*);
+template <int K, int N, typename T>
+void wide_multiply_add(thread TileAcc (&)[N / 16], const thread TileA<T> (&)[K / 16], const threadgroup T*);
+
 // Indices, template arguments and arrays of the kernels of these tests.
 uint3 thread_position_in_grid, threads_per_grid, threadgroup_position_in_grid, threadgroups_per_grid;
 uint3 thread_position_in_threadgroup, threads_per_threadgroup;

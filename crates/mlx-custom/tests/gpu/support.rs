@@ -26,7 +26,18 @@ pub fn on_every_backend(
     launch: &Launch<'_>,
     check: impl Fn(GpuBackend, &[Array]),
 ) {
-    for backend in GpuBackend::available() {
+    on_backends(&GpuBackend::available(), kernel, inputs, launch, check);
+}
+
+/// The same for some of the backends.
+pub fn on_backends(
+    backends: &[GpuBackend],
+    kernel: &GpuKernel,
+    inputs: &[&Array],
+    launch: &Launch<'_>,
+    check: impl Fn(GpuBackend, &[Array]),
+) {
+    for &backend in backends {
         let outputs = kernel.launch_on(backend, inputs, launch).unwrap();
         assert_eq!(outputs.len(), launch.outputs.len(), "{backend:?}");
         for (output, expected) in outputs.iter().zip(launch.outputs) {

@@ -7,11 +7,13 @@
 //! | [`plain`] | one SIMD group for each query: every mask, every head size |
 //! | [`decode`] | few queries: the heads of a group share keys, the keys are split |
 //! | [`prefill`] | many queries: tiles on the matrix units |
+//! | [`prefill_wide`] | the same on wide tiles, for NVIDIA's GPUs |
 
 pub mod decode;
 pub mod kernels;
 pub mod plain;
 pub mod prefill;
+pub mod prefill_wide;
 pub mod problem;
 
 use mlx_custom::gpu::GpuBackend;
@@ -30,6 +32,8 @@ pub enum KernelChoice {
     Decode { splits: usize },
     /// A threadgroup for a tile of queries.
     Prefill { tiles: Tiles },
+    /// The same on wide tiles: 4 or 8 SIMD groups, 16 queries each.
+    PrefillWide { simd_groups: usize },
 }
 
 /// The same function as [`scaled_dot_product_attention_grouped`](crate::scaled_dot_product_attention_grouped), on the GPU
@@ -83,7 +87,9 @@ pub fn choose_kernel(problem: &Problem<'_>, backend: GpuBackend) -> KernelChoice
         return KernelChoice::Plain;
     }
     let is_prefill = problem.shape.query_len > decode::LONGEST_QUERY && prefill::check(problem).is_ok();
-    if is_prefill {
+    if is_prefill && backend == GpuBackend::Cuda && prefill_wide::check(problem, backend).is_ok() {
+        KernelChoice::PrefillWide { simd_groups: prefill_wide::SIMD_GROUPS }
+    } else if is_prefill {
         KernelChoice::Prefill { tiles: Tiles::new(backend) }
     } else if decode::check(problem).is_ok() {
         KernelChoice::Decode { splits: decode::choose_splits(&problem.shape, backend) }
@@ -101,6 +107,7 @@ fn run(problem: &Problem<'_>, backend: GpuBackend, choice: KernelChoice) -> Resu
         KernelChoice::Plain => plain::run(problem, backend),
         KernelChoice::Decode { splits } => decode::run(problem, backend, splits),
         KernelChoice::Prefill { tiles } => prefill::run(problem, backend, tiles),
+        KernelChoice::PrefillWide { simd_groups } => prefill_wide::run(problem, backend, simd_groups),
     }
 }
 

@@ -7,7 +7,7 @@ use mlx_rs::Dtype;
 use mlx_rs::error::Exception;
 
 use crate::TensorType;
-use crate::gpu::memory::threadgroup_bytes;
+use crate::gpu::memory::{ALIGNMENT, threadgroup_bytes};
 use crate::gpu::tokens::{TokenKind, tokenize};
 use crate::gpu::{GpuKernel, Launch, Lowered, TemplateValue, ThreadgroupArray};
 
@@ -16,6 +16,9 @@ const STATIC_BYTES: usize = 48 << 10;
 /// What a threadgroup can have on the GPUs of compute capability 9.0.
 const MAX_BYTES: usize = 227 << 10;
 
+/// Where wide tiles begin; the swizzle of their rows needs it. Only in kernels that have some: it costs memory.
+const WIDE_ALIGNMENT: usize = 1024;
+
 /// Metal's names in CUDA, without comments: MLX copies a kernel's source at every start.
 static PRELUDE: LazyLock<String> = LazyLock::new(|| {
     let parts = [
@@ -23,6 +26,7 @@ static PRELUDE: LazyLock<String> = LazyLock::new(|| {
         include_str!("../prelude/cuda/math.cuh"),
         include_str!("../prelude/cuda/simd.cuh"),
         include_str!("../prelude/cuda/tiles.cuh"),
+        include_str!("../prelude/cuda/wide.cuh"),
     ];
     parts.iter().map(|part| without_comments(part)).collect()
 });
@@ -77,7 +81,8 @@ impl Source {
     /// A declaration of threadgroup memory that can't be read; more of it than a GPU has.
     pub(crate) fn new(kernel: &GpuKernel, launch: &Launch<'_>) -> Result<Self, Exception> {
         let lowered = Lowered::new(kernel).map_err(|error| Exception::custom(error.in_body_of(kernel)))?;
-        let bytes = threadgroup_bytes(&lowered, launch);
+        let alignment = if multiplies_wide_tiles(kernel) { WIDE_ALIGNMENT } else { ALIGNMENT };
+        let bytes = threadgroup_bytes(&lowered, launch, alignment);
         if let Some(bytes) = bytes.filter(|&bytes| bytes > MAX_BYTES) {
             let name = kernel.name;
             return Err(Exception::custom(format!(
@@ -109,13 +114,17 @@ impl Source {
         }
         let mut number = 0;
         let statements = if dynamic_bytes == 0 {
-            lowered.body_with(static_array)
+            lowered.body_with(|array| static_array(array, alignment))
         } else {
-            body.push_str("extern __shared__ __align__(128) unsigned char threadgroup_memory[];\n");
+            _ = writeln!(
+                body,
+                "extern __shared__ __align__({}) unsigned char threadgroup_memory[];",
+                alignment.max(128)
+            );
             body.push_str("constexpr unsigned threadgroup_end_0 = 0;\n");
             lowered.body_with(|array| {
                 number += 1;
-                dynamic_array(array, number)
+                dynamic_array(array, number, alignment)
             })
         };
         _ = write!(body, "#line 1 \"{}.metal\"\n{statements}", kernel.name);
@@ -175,21 +184,27 @@ pub(super) fn parameters_in(body: &str, kernel: &GpuKernel) -> String {
     words
 }
 
-fn static_array(array: &ThreadgroupArray) -> String {
-    format!("__shared__ __align__(16) {} {}{};", array.element, array.name, array.lengths)
+fn static_array(array: &ThreadgroupArray, alignment: usize) -> String {
+    format!("__shared__ __align__({alignment}) {} {}{};", array.element, array.name, array.lengths)
 }
 
 /// A part of the one array that CUDA has for memory asked for at the start.
-fn dynamic_array(array: &ThreadgroupArray, number: usize) -> String {
+fn dynamic_array(array: &ThreadgroupArray, number: usize, alignment: usize) -> String {
     let ThreadgroupArray { element, name, lengths, .. } = array;
     let before = number - 1;
     format!(
         "using threadgroup_type_{number} = {element}{lengths}; \
-         constexpr unsigned threadgroup_start_{number} = (threadgroup_end_{before} + 15) / 16 * 16; \
+         constexpr unsigned threadgroup_start_{number} = (threadgroup_end_{before} + {}) / {alignment} * {alignment}; \
          [[maybe_unused]] constexpr unsigned threadgroup_end_{number} = threadgroup_start_{number} + sizeof(threadgroup_type_{number}); \
          threadgroup_type_{number}& {name} = \
-         *reinterpret_cast<threadgroup_type_{number}*>(threadgroup_memory + threadgroup_start_{number}); "
+         *reinterpret_cast<threadgroup_type_{number}*>(threadgroup_memory + threadgroup_start_{number}); ",
+        alignment - 1
     )
+}
+
+/// The matrix units of compute capability 9.0 read such tiles from threadgroup memory themselves.
+fn multiplies_wide_tiles(kernel: &GpuKernel) -> bool {
+    uses_word(kernel.body, "wide_multiply_transposed") || uses_word(kernel.body, "wide_multiply_add")
 }
 
 fn uses_word(source: &str, word: &str) -> bool {

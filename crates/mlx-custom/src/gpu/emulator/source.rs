@@ -16,7 +16,7 @@ macro_rules! sources {
 
 /// What stands before a kernel: Metal in C++.
 pub(super) const PRELUDE: &str =
-    sources!("abi.h", "half.h", "vectors.h", "math.h", "simd.h", "tiles.h", "copies.h", "names.h");
+    sources!("abi.h", "half.h", "vectors.h", "math.h", "simd.h", "tiles.h", "wide.h", "copies.h", "names.h");
 
 /// What runs kernels; compiled once for all of them.
 pub(super) const RUNTIME: &str = sources!(
@@ -36,7 +36,7 @@ pub(super) const RUNTIME: &str = sources!(
 pub(super) const ENTRY: &str = "emu_kernel";
 
 /// Words in a source that make threads wait for each other.
-const WAITING_WORDS: [&str; 3] = ["barrier", "simd_", "tile_"];
+const WAITING_WORDS: [&str; 4] = ["barrier", "simd_", "tile_", "wide_"];
 
 /// An input as the kernel sees it.
 pub(super) struct Parameter<'a> {

@@ -8,6 +8,12 @@ const ROWS: &str = include_str!("../../kernels/attention_rows.metal");
 const ROWS_AND_TILES: &str =
     concat!(include_str!("../../kernels/attention_rows.metal"), include_str!("../../kernels/attention_tiles.metal"));
 
+const ROWS_AND_WIDE_TILES: &str = concat!(
+    include_str!("../../kernels/attention_rows.metal"),
+    include_str!("../../kernels/attention_tiles.metal"),
+    include_str!("../../kernels/attention_wide_tiles.metal")
+);
+
 /// Task 1: one SIMD group for each query.
 pub static ATTENTION_PLAIN: GpuKernel = GpuKernel {
     name: "attention_plain",
@@ -45,5 +51,15 @@ pub static ATTENTION_PREFILL: GpuKernel = GpuKernel {
     outputs: &["out"],
     header: ROWS_AND_TILES,
     body: include_str!("../../kernels/attention_prefill.metal"),
+    strided: true,
+};
+
+/// The same on wide tiles, whose products run while the softmax is computed.
+pub static ATTENTION_PREFILL_WIDE: GpuKernel = GpuKernel {
+    name: "attention_prefill_wide",
+    inputs: &["query", "key", "value"],
+    outputs: &["out"],
+    header: ROWS_AND_WIDE_TILES,
+    body: include_str!("../../kernels/attention_prefill_wide.metal"),
     strided: true,
 };
