@@ -6,6 +6,7 @@ use mlx_rs::error::Exception;
 use mlx_rs::{Array, Stream};
 use mlx_sys::{mlx_array, mlx_fast_cuda_kernel, mlx_fast_cuda_kernel_config, mlx_vector_array, mlx_vector_string};
 
+use crate::gpu::cuda::Source;
 use crate::gpu::{GpuKernel, Launch};
 
 /// A kernel as MLX knows it: a name, a source, what it takes and gives.
@@ -21,15 +22,9 @@ unsafe impl Send for Kernel {}
 unsafe impl Sync for Kernel {}
 
 impl Kernel {
-    pub(super) fn new(
-        name: &str,
-        kernel: &GpuKernel,
-        header: &str,
-        body: &str,
-        dynamic_bytes: usize,
-    ) -> Result<Self, Exception> {
+    pub(super) fn new(name: &str, kernel: &GpuKernel, source: &Source) -> Result<Self, Exception> {
         let (inputs, outputs) = (Strings::new(kernel.inputs)?, Strings::new(kernel.outputs)?);
-        let (name, body, header) = (c_string(name)?, c_string(body)?, c_string(header)?);
+        let (name, body, header) = (c_string(name)?, c_string(&source.body)?, c_string(&source.header)?);
         // SAFETY: all texts end with NUL and live during the call, which copies them, as it copies the lists.
         let raw = unsafe {
             mlx_sys::mlx_fast_cuda_kernel_new(
@@ -39,7 +34,7 @@ impl Kernel {
                 body.as_ptr(),
                 header.as_ptr(),
                 !kernel.strided,
-                to_int(dynamic_bytes)?,
+                to_int(source.dynamic_bytes)?,
             )
         };
         if raw.ctx.is_null() { Err(refused(kernel.name)) } else { Ok(Self { raw, name: kernel.name }) }

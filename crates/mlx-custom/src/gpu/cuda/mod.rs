@@ -1,8 +1,10 @@
 //! NVIDIA's GPUs, through MLX's `cuda_kernel`.
 //!
 //! MLX writes the function around the body and compiles it with NVRTC at the first start ([`source`]). Its cache of
-//! compiled kernels goes by name alone, so the name carries a digest of everything that the source depends on. It copies the
-//! source at every start all the same, several times; so once a kernel has run, it is started under the same name without one.
+//! compiled kernels goes by name alone, so the name carries a digest of everything that the source depends on.
+//!
+//! MLX builds the whole source again at every start, and copies it several times. So a source has what its kernel uses, without
+//! comments. To start a known kernel under the same name without a source was tried on an H200: nothing ran.
 
 mod handles;
 mod source;
@@ -10,7 +12,7 @@ mod source;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::{env, fs};
 
 use mlx_rs::error::Exception;
@@ -47,42 +49,25 @@ impl Key {
     }
 }
 
-/// A kernel with its constants and types.
-struct Prepared {
-    name: String,
-    source: Source,
-    full: Kernel,
-    /// The same without a source, from when MLX has compiled it.
-    started: OnceLock<Kernel>,
-}
-
 /// Kernels that were started before: a start must cost microseconds, for hundreds of them make a token.
-static KERNELS: LazyLock<Mutex<HashMap<Key, Arc<Prepared>>>> = LazyLock::new(Mutex::default);
+static KERNELS: LazyLock<Mutex<HashMap<Key, Arc<Kernel>>>> = LazyLock::new(Mutex::default);
 
-/// Adds the kernel to MLX's graph. The first start of a kernel with these constants and types is evaluated at once.
+/// Adds the kernel to MLX's graph.
 ///
 /// # Errors
-/// A declaration of threadgroup memory that can't be read; a stream of the CPU; at the first start, what the compiler says.
+/// A declaration of threadgroup memory that can't be read; a stream of the CPU.
 pub(crate) fn launch(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>, Exception> {
     let key = Key::new(kernel, inputs, launch);
     let known = KERNELS.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-    let prepared = match known {
-        Some(prepared) => prepared,
+    let compiled = match known {
+        Some(compiled) => compiled,
         None => {
-            let prepared = Arc::new(Prepared::new(kernel, &key, launch)?);
-            KERNELS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&prepared));
-            prepared
+            let compiled = Arc::new(prepare(kernel, &key, launch)?);
+            KERNELS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
+            compiled
         }
     };
-    let (config, stream) = (Config::new(launch)?, gpu_stream(kernel)?);
-    if let Some(started) = prepared.started.get() {
-        return started.apply(inputs, &config, &stream);
-    }
-    let outputs = prepared.full.apply(inputs, &config, &stream)?;
-    mlx_rs::transforms::eval(&outputs)?;
-    // If another thread was faster, its kernel is as good.
-    _ = prepared.started.set(prepared.without_source(kernel)?);
-    Ok(outputs)
+    compiled.apply(inputs, &Config::new(launch)?, &gpu_stream(kernel)?)
 }
 
 /// The source as MLX will hand it to NVRTC.
@@ -118,21 +103,13 @@ pub(crate) fn write_source(
     fs::write(&path, source).map_err(|error| Exception::custom(format!("cannot write {}: {error}", path.display())))
 }
 
-impl Prepared {
-    fn new(kernel: &GpuKernel, key: &Key, launch: &Launch<'_>) -> Result<Self, Exception> {
-        let source = Source::new(kernel, launch)?;
-        let mut hasher = std::hash::DefaultHasher::new();
-        (&source.header, &source.body, kernel.inputs, kernel.outputs, kernel.strided).hash(&mut hasher);
-        (&key.inputs, &key.outputs).hash(&mut hasher);
-        let name = format!("{}_{:016x}", kernel.name, hasher.finish());
-        let full = Kernel::new(&name, kernel, &source.header, &source.body, source.dynamic_bytes)?;
-        Ok(Self { name, source, full, started: OnceLock::new() })
-    }
-
-    fn without_source(&self, kernel: &GpuKernel) -> Result<Kernel, Exception> {
-        let parameters = source::parameters_in(&self.source.body, kernel);
-        Kernel::new(&self.name, kernel, "", &parameters, self.source.dynamic_bytes)
-    }
+fn prepare(kernel: &GpuKernel, key: &Key, launch: &Launch<'_>) -> Result<Kernel, Exception> {
+    let source = Source::new(kernel, launch)?;
+    let mut hasher = std::hash::DefaultHasher::new();
+    (&source.header, &source.body, kernel.inputs, kernel.outputs, kernel.strided).hash(&mut hasher);
+    (&key.inputs, &key.outputs).hash(&mut hasher);
+    let name = format!("{}_{:016x}", kernel.name, hasher.finish());
+    Kernel::new(&name, kernel, &source)
 }
 
 /// The stream of `with_stream` or `with_device`, else the GPU's default.

@@ -19,17 +19,27 @@ const MAX_BYTES: usize = 227 << 10;
 /// Where wide tiles begin; the swizzle of their rows needs it. Only in kernels that have some: it costs memory.
 const WIDE_ALIGNMENT: usize = 1024;
 
-/// Metal's names in CUDA, without comments: MLX copies a kernel's source at every start.
-static PRELUDE: LazyLock<String> = LazyLock::new(|| {
-    let parts = [
+/// Metal's names in CUDA, without comments, and the words that say that a kernel needs them. A part needs those before it. MLX copies a
+/// kernel's source at every start, so what isn't needed is left out.
+static PRELUDE: LazyLock<[(&str, String); 3]> = LazyLock::new(|| {
+    let always = [
         include_str!("../prelude/cuda/types.cuh"),
         include_str!("../prelude/cuda/math.cuh"),
         include_str!("../prelude/cuda/simd.cuh"),
-        include_str!("../prelude/cuda/tiles.cuh"),
-        include_str!("../prelude/cuda/wide.cuh"),
     ];
-    parts.iter().map(|part| without_comments(part)).collect()
+    [
+        ("", always.map(without_comments).concat()),
+        ("tile", without_comments(include_str!("../prelude/cuda/tiles.cuh"))),
+        ("wide_", without_comments(include_str!("../prelude/cuda/wide.cuh"))),
+    ]
 });
+
+/// The parts of the prelude for this kernel.
+fn prelude(kernel: &GpuKernel) -> String {
+    let needs = |word: &str| kernel.header.to_lowercase().contains(word) || kernel.body.to_lowercase().contains(word);
+    let n_parts = PRELUDE.iter().rposition(|(word, _)| needs(word)).map_or(0, |last| last + 1);
+    PRELUDE.iter().take(n_parts).map(|(_, part)| part.as_str()).collect()
+}
 
 /// Names that Metal gives a kernel, and what they are in CUDA. Declared at the top of bodies that use them.
 const INDICES: [(&str, &str); 11] = [
@@ -92,7 +102,7 @@ impl Source {
         // A size that isn't known stays static; the compiler says if it is too large.
         let dynamic_bytes = bytes.filter(|&bytes| bytes > STATIC_BYTES).unwrap_or(0);
 
-        let mut header = PRELUDE.clone();
+        let mut header = prelude(kernel);
         // MLX writes `__global__ void` in front of the kernel. Without this the compiler may give each thread so many
         // registers that a threadgroup of this size can't start.
         let threads: usize = launch.threadgroup.iter().product();
@@ -168,20 +178,6 @@ fn constants(launch: &Launch<'_>) -> String {
         TemplateValue::Dtype(dtype) => format!("using {name} = {};\n", cuda_type(*dtype)),
     };
     launch.template.iter().map(line).collect()
-}
-
-/// What is left of a body when MLX has compiled it: MLX looks for these words to see what a kernel takes.
-pub(super) fn parameters_in(body: &str, kernel: &GpuKernel) -> String {
-    let mut words = String::from("//");
-    for name in kernel.inputs {
-        for suffix in ["shape", "strides", "ndim"] {
-            let word = format!("{name}_{suffix}");
-            if body.contains(&word) {
-                _ = write!(words, " {word}");
-            }
-        }
-    }
-    words
 }
 
 fn static_array(array: &ThreadgroupArray, alignment: usize) -> String {
