@@ -41,7 +41,7 @@ fn choice(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype, #[values(4, 8
 #[test]
 fn choice_for_f32_uses_no_matrix_units() {
     assert_eq!(GpuMatmul::choose(1, Dtype::Float32, 4), GpuMatmul::Matvec);
-    for tokens in [64, 128, 4096] {
+    for tokens in [16, 40, 64, 4096] {
         assert_eq!(GpuMatmul::choose(tokens, Dtype::Float32, 4), GpuMatmul::Dequantized, "{tokens} tokens");
     }
 }

@@ -105,11 +105,16 @@ mod tests {
             started = take_profile().into_iter().map(|(kernel, totals)| (kernel, totals.calls)).collect();
             set_profiling(false);
         }
-        let of_ours = ["rms_norm", "quantized_matvec", "rope_qk", "attention_decode", "swiglu"]
+        let of_ours = ["rms_norm", "quantized_matvec_tiles", "rope_qk", "attention_decode", "swiglu"]
             .map(|kernel| (kernel, started.get(kernel).copied().unwrap_or(0)));
         // The last norm is the next layer's.
-        let expected =
-            [("rms_norm", 2 + 1), ("quantized_matvec", 4), ("rope_qk", 1), ("attention_decode", 1), ("swiglu", 1)];
+        let expected = [
+            ("rms_norm", 2 + 1),
+            ("quantized_matvec_tiles", 4),
+            ("rope_qk", 1),
+            ("attention_decode", 1),
+            ("swiglu", 1),
+        ];
         assert_eq!(of_ours, expected);
         Ok(())
     }
