@@ -46,7 +46,8 @@ impl GpuMatmul {
 /// Up to so many tokens reading the weights costs more than multiplying them without matrix units.
 pub const MATVEC_UP_TO: usize = 8;
 
-/// The same for [`GpuMatmul::MatvecTiles`], which reads the weights again for every 8 tokens, but then from the GPU's cache.
+/// The same for [`GpuMatmul::MatvecTiles`], which reads the weights again for every 8 tokens. Reckoned from the times of 8 tokens, not
+/// measured.
 pub const MATVEC_TILES_UP_TO: usize = 32;
 
 /// From so many tokens on a detour through dequantized weights pays.

@@ -1,7 +1,7 @@
 //! NVIDIA's GPUs, through MLX's `cuda_kernel`.
 //!
-//! MLX writes the function around the body and compiles it with NVRTC at the first start ([`source`]). Its cache of
-//! compiled kernels goes by name alone, so the name carries a digest of everything that the source depends on.
+//! MLX writes the function around the body and compiles it with NVRTC at the first start ([`source`]). It may know a
+//! compiled kernel by its name, so the name carries a digest of everything that the source depends on.
 //!
 //! MLX builds the whole source again at every start, and copies it several times. So a source has what its kernel uses, without
 //! comments. To start a known kernel under the same name without a source was tried on an H200: nothing ran.
