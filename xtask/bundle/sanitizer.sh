@@ -47,6 +47,40 @@ verdict() {
     fi
 }
 
+# One test; its verdict and its seconds go to files.
+sanitize_one() {
+    log=$(log_of "$1")
+    started=$(date +%s)
+    status=0
+    "$sanitizer" --tool memcheck --error-exitcode 99 "$here/tests/gpu" --exact "$1" --test-threads 1 \
+        >"$log" 2>&1 || status=$?
+    verdict "$status" "$log" >"$log.verdict"
+    echo $(($(date +%s) - started)) >"$log.seconds"
+}
+
+log_of() {
+    printf '%s/sanitizer/%s.txt\n' "$logs" "$(printf '%s' "$1" | tr ':' '-')"
+}
+
+# Tests at the same time, then their lines in their order.
+sanitize_together() {
+    for name in "$@"; do sanitize_one "$name" & done
+    wait
+    for name in "$@"; do
+        log=$(log_of "$name")
+        found=$(cat "$log.verdict")
+        case "$found" in
+        ok* | ignored) ;;
+        no-cuda*) n_without=$((n_without + 1)) ;;
+        *) n_bad=$((n_bad + 1)) ;;
+        esac
+        n_tests=$((n_tests + 1))
+        printf '%-8s %3s s  %-60s %s\n' "${found%% *}" "$(cat "$log.seconds")" "$name" \
+            "$(printf '%s' "$found" | sed -n 's/^[^ ]*  *//p')"
+        rm -f "$log.verdict" "$log.seconds"
+    done
+}
+
 # `sanitize [TEXT]`: the tests whose names contain TEXT.
 sanitize() {
     sanitizer=$(find_sanitizer) || fail "compute-sanitizer is missing: install the CUDA toolkit ${backend#cuda} (of its \
@@ -57,22 +91,15 @@ packages, cuda-sanitizer), or $(wheel nvidia-cuda-sanitizer-api); or put its fol
     n_tests=0
     n_bad=0
     n_without=0
+    set --
     for name in $names; do
-        log=$logs/sanitizer/$(printf '%s' "$name" | tr ':' '-').txt
-        started=$(date +%s)
-        status=0
-        "$sanitizer" --tool memcheck --error-exitcode 99 "$here/tests/gpu" --exact "$name" --test-threads 1 \
-            >"$log" 2>&1 || status=$?
-        found=$(verdict "$status" "$log")
-        case "$found" in
-        ok* | ignored) ;;
-        no-cuda*) n_without=$((n_without + 1)) ;;
-        *) n_bad=$((n_bad + 1)) ;;
-        esac
-        n_tests=$((n_tests + 1))
-        printf '%-8s %3s s  %-60s %s\n' "${found%% *}" "$(($(date +%s) - started))" "$name" \
-            "$(printf '%s' "$found" | sed -n 's/^[^ ]*  *//p')"
+        set -- "$@" "$name"
+        if [ $# -eq "$jobs" ]; then
+            sanitize_together "$@"
+            set --
+        fi
     done
+    [ $# -eq 0 ] || sanitize_together "$@"
     printf '%s tests: %s with an error, %s without a call of CUDA; what the sanitizer wrote is in %s\n' \
         "$n_tests" "$n_bad" "$n_without" "$logs/sanitizer"
     [ "$n_bad" -eq 0 ]

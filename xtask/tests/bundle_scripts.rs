@@ -88,9 +88,15 @@ impl Bundle {
         self
     }
 
+    /// One process at a time, so that all lines have their order.
     fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with("1", arguments)
+    }
+
+    fn run_with(&self, jobs: &str, arguments: &[&str]) -> Ran {
         let mut command = Command::new(self.0.join("run"));
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("CUDA_HOME", self.0.join("cuda"));
+        command.env("TINY_LLM_JOBS", jobs);
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -150,6 +156,29 @@ fn a_crash_is_named_and_what_comes_behind_it_still_runs() {
     assert_eq!(lines(&ran.stdout, &bundle.0), expected);
     let log = fs::read_to_string(bundle.path("logs/week2_day3.txt")).unwrap();
     assert!(log.contains("left: 1"), "{log}");
+}
+
+#[test]
+fn several_processes_find_what_one_finds() {
+    let bundle = Bundle::new(&[("gpu", CRASHING), ("week2_day3", WRONG)]);
+    let sorted = |jobs| {
+        let ran = bundle.run_with(jobs, &["tests"]);
+        assert_eq!(ran.code, Some(1), "{jobs}: {}{}", ran.stdout, ran.stderr);
+        let mut lines = lines(&ran.stdout, &bundle.0);
+        lines.sort();
+        lines
+    };
+    let one = sorted("1");
+    for jobs in ["2", "3", "16"] {
+        assert_eq!(sorted(jobs), one, "{jobs} processes");
+    }
+    let left: Vec<_> = fs::read_dir(bundle.path("logs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    for jobs in ["0", "x", "-1"] {
+        let ran = bundle.run_with(jobs, &["tests"]);
+        let expected = format!("error: TINY_LLM_JOBS is `{jobs}`, and must be a number from 1 on");
+        assert_eq!((ran.code, ran.stderr.trim()), (Some(2), expected.as_str()));
+    }
 }
 
 #[test]
@@ -217,6 +246,8 @@ fn each_error_under_the_sanitizer_counts() {
         "6 tests: 5 with an error, 0 without a call of CUDA; what the sanitizer wrote is in BUNDLE/logs/sanitizer",
     ];
     assert_eq!(lines(&ran.stdout, &bundle.0), expected);
+    // Several at the same time keep the order of their lines.
+    assert_eq!(lines(&bundle.run_with("4", &["sanitize"]).stdout, &bundle.0), expected);
     assert_eq!(bundle.run(&["sanitize", "adds"]).code, Some(0));
 }
 
