@@ -1,10 +1,12 @@
-//! How a check's outcome is shown: a table per day, then the first failing task in full.
+//! How a check's outcome is shown: a table per day, one of its kernels if the emulator ran some, then the first failing
+//! task in full.
 
 use std::time::Duration;
 
 use crate::chapters::{Chapter, Course, Selected, Task};
 use crate::check::Graded;
 use crate::json::Json;
+use crate::kernels;
 use crate::say;
 use crate::solution;
 use crate::style::{Colour, Style, indent};
@@ -17,6 +19,9 @@ const MAX_PRINTED_LINES: usize = 20;
 /// Compile errors beyond these are counted only: the first ones usually cause the rest.
 const MAX_COMPILE_ERRORS: usize = 5;
 
+/// Where the book says what the columns of a table of kernels mean.
+const COLUMNS: &str = "book/src/running.md";
+
 pub fn print(
     workspace: &Workspace,
     course: &Course,
@@ -28,6 +33,10 @@ pub fn print(
         let title = format!("{} {}", chapter.id, chapter.title);
         say!("{}", style.paint(Colour::Bold, &title));
         say!("{}", day_table(tasks, graded).render(style));
+        if let Some(table) = kernel_table(tasks, graded) {
+            say!("  counted in the emulator, of each kernel in its largest launch ({COLUMNS} explains)");
+            say!("{}", table.render(style));
+        }
     }
     let n_tasks: usize = selected.iter().map(|(_, tasks)| tasks.len()).sum();
     for (solution, graded) in graded {
@@ -71,6 +80,21 @@ fn day_table(tasks: &[&Task], graded: &[(Solution, Graded)]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// By task, and in it by kernel, so that one kernel in two crates stands in neighbouring rows. `None` where no kernel ran in the emulator.
+fn kernel_table(tasks: &[&Task], graded: &[(Solution, Graded)]) -> Option<Table> {
+    let mut launches = Vec::new();
+    for task in tasks {
+        let from = launches.len();
+        for (solution, graded) in graded {
+            let kernels = graded.report(&task.id).map_or(&[][..], |report| report.kernels.as_slice());
+            launches.extend(kernels.iter().map(|launch| (task.id.as_str(), solution.name(), launch)));
+        }
+        // A stable sort: the crates keep their order.
+        launches[from..].sort_by_key(|(_, _, launch)| &launch.kernel);
+    }
+    kernels::table(&launches)
 }
 
 fn colour_of(status: &Status) -> Colour {
@@ -257,5 +281,6 @@ fn task_json(report: &TaskReport) -> Json {
         ("seconds", Json::optional_number(report.elapsed.map(|t| t.as_secs_f64()))),
         ("cause", Json::optional_text(report.cause.as_deref())),
         ("tests", Json::List(tests.collect())),
+        ("kernels", Json::List(report.kernels.iter().map(kernels::json).collect())),
     ])
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::cargo::Binary;
 use crate::chapters::{Selected, Task};
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::libtest::{self, TestResult, Transcript};
 use crate::parallel::in_parallel;
 use crate::process::{self, Finished, Line};
@@ -105,7 +106,7 @@ pub fn grade_until_failure(
 struct Run<'a> {
     binary: &'a Binary,
     task: &'a Task,
-    /// The grader writes its comparisons there.
+    /// The grader writes its comparisons there, and the emulator of GPU kernels what it counts.
     stream: PathBuf,
 }
 
@@ -135,7 +136,8 @@ impl<'a> Run<'a> {
     }
 
     fn judge(self, transcript: Transcript, finished: &Finished, time_limit: Duration) -> Result<TaskReport> {
-        let comparisons = fs::read_to_string(&self.stream).map(|s| results::parse(&s)).unwrap_or_default();
+        let stream = fs::read_to_string(&self.stream).unwrap_or_default();
+        let comparisons = results::parse(&stream);
         remove_if_there(&self.stream)?;
         let ending = match finished.status {
             None if finished.seen_enough => Ending::Complete,
@@ -144,7 +146,11 @@ impl<'a> Run<'a> {
             Some(status) => Ending::Died(how_it_died(status, &finished.stderr)),
         };
         let Task { id, title, .. } = self.task;
-        Ok(verdict::judge(id, title, transcript, &comparisons, &ending, finished.elapsed))
+        let mut report = verdict::judge(id, title, transcript, &comparisons, &ending, finished.elapsed);
+        if report.passed() {
+            report.kernels = kernels::parse(&stream);
+        }
+        Ok(report)
     }
 }
 

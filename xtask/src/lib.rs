@@ -3,8 +3,8 @@
 //! In reading order:
 //!
 //! - what is asked: [`cli`], [`arguments`], [`help`], [`workspace`], [`chapters`]
-//! - grading: [`check`], [`cargo`] builds a day's tests, [`grade`] runs one task's, [`libtest`] and [`results`] read
-//!   what they wrote, [`verdict`] judges, [`check_report`] shows; [`rules`] explains what is off limits
+//! - grading: [`check`], [`cargo`] builds a day's tests, [`grade`] runs one task's, [`libtest`], [`results`] and
+//!   [`kernels`] read what they wrote, [`verdict`] judges, [`check_report`] shows; [`rules`] explains what is off limits
 //! - around it: [`watch`], [`hint`], [`progress`], and [`solution`] (`diff`, `solve`, `reset`) on the marked
 //!   [`regions`]
 //! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like, at one of the
@@ -49,6 +49,7 @@ pub mod grade;
 pub mod help;
 pub mod hint;
 pub mod json;
+pub mod kernels;
 pub mod keys;
 pub mod language;
 pub mod libtest;

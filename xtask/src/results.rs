@@ -1,5 +1,5 @@
 //! The grader's result stream: one JSON object per comparison, one per line, appended to the file
-//! that `TINY_LLM_RESULTS` names.
+//! that `TINY_LLM_RESULTS` names. Lines about [`kernels`](crate::kernels) stand between them, and are skipped here.
 
 use tinyjson::JsonValue;
 

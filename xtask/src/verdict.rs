@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::kernels::KernelLaunch;
 use crate::libtest::{TestOutcome, TestResult, Transcript};
 use crate::results::Comparison;
 
@@ -94,6 +95,8 @@ pub struct TaskReport {
     pub headroom: Option<f64>,
     pub cause: Option<String>,
     pub elapsed: Option<Duration>,
+    /// What the emulator counted, if the task passed and ran kernels there.
+    pub kernels: Vec<KernelLaunch>,
 }
 
 impl TaskReport {
@@ -107,6 +110,7 @@ impl TaskReport {
             headroom: None,
             cause: None,
             elapsed: None,
+            kernels: Vec::new(),
         }
     }
 
@@ -161,7 +165,16 @@ pub fn judge(
         tests.iter().map(|test| &test.status).max_by_key(|status| status.rank()).cloned().unwrap_or(Status::NoTests);
     let cause = comparisons.iter().filter(|c| !c.passed).find_map(|c| c.cause.clone());
     let headroom = (status == Status::Passed).then(|| crate::results::least_headroom(comparisons)).flatten();
-    TaskReport { id: id.to_owned(), title: title.to_owned(), status, tests, headroom, cause, elapsed: Some(elapsed) }
+    TaskReport {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        status,
+        tests,
+        headroom,
+        cause,
+        elapsed: Some(elapsed),
+        kernels: Vec::new(),
+    }
 }
 
 fn judge_test(task_id: &str, test: &TestOutcome) -> TestReport {

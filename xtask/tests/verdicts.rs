@@ -115,6 +115,39 @@ fn json_says_the_same() {
     assert_eq!(cause, "looks like: x came back unchanged");
 }
 
+/// The course in miniature has no kernels: the solution writes the lines that the emulator would write.
+#[test]
+fn what_the_emulator_counted() {
+    let course = Course::untouched();
+    // Between `r#"` and `"#`, for the solution's source.
+    const LINE: &str = concat!(
+        r##"r#"{"kernel":"doubling","grid":[64, 2, 1],"threadgroup":[32, 1, 1],"device_bytes_read":READ,"##,
+        r##""device_bytes_read_distinct":2048,"device_bytes_written":2048,"device_bytes_written_distinct":2048,"##,
+        r##""barriers":4,"threadgroup_memory":128,"worst_bank_conflict":CONFLICT}"#"##
+    );
+    let solution = |read: &str, conflict: &str| {
+        let line = LINE.replace("READ", read).replace("CONFLICT", conflict);
+        format!(
+            "let path = std::env::var_os(\"TINY_LLM_RESULTS\").unwrap();\n    \
+             let stream = std::fs::OpenOptions::new().create(true).append(true).open(path);\n    \
+             std::io::Write::write_all(&mut stream.unwrap(), concat!({line}, \"\\n\").as_bytes()).unwrap();\n    \
+             2.0 * x"
+        )
+    };
+    course.write_double(&solution("8192", "2"));
+    course.edit("reference/src/numbers.rs", "times(2.0, x)", &solution("2048", "1"));
+    let ran = course.run(&["check", "1.1", "--solution", "both"]);
+    course.assert_golden("kernels", &ran);
+    let ran = course.run(&["check", "1.1.1", "--json"]);
+    let value: tinyjson::JsonValue = ran.stdout.parse().unwrap();
+    let kernel = &value["chapters"][0]["solutions"][0]["tasks"][0]["kernels"][0];
+    assert_eq!(*kernel["device_bytes_read"].get::<f64>().unwrap(), 8192.0);
+    // A task that fails shows nothing.
+    course.edit("crates/tiny-llm/src/numbers.rs", "2.0 * x", "x");
+    let ran = course.run(&["check", "1.1.1"]);
+    assert!(ran.code == 1 && !ran.stdout.contains("doubling"), "{}", ran.stdout);
+}
+
 #[test]
 fn mistakes_in_the_call_exit_with_2_and_say_what_to_do() {
     let course = Course::untouched();

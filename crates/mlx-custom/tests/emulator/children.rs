@@ -146,6 +146,32 @@ fn unchecked_kernels_give_the_same_numbers() {
 }
 
 #[test]
+fn a_line_for_every_watched_launch_in_the_result_stream() {
+    if is_child() {
+        assert_twice();
+        return assert_twice();
+    }
+    let folder = Folder::new("results");
+    let file = folder.0.join("results.jsonl");
+    let run = |file: &Path, mode: &str| {
+        let variables = [("TINY_LLM_RESULTS", file), ("TINY_LLM_EMULATOR", Path::new(mode))];
+        child("a_line_for_every_watched_launch_in_the_result_stream", &variables)
+    };
+    assert_passed(&run(&file, "unchecked"));
+    assert!(!file.exists(), "nothing is counted in launches that nobody watches");
+    assert_passed(&run(&file, "checked"));
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (2, lines[1]), "{text}");
+    let begin = r#"{"kernel":"twice","grid":[32, 1, 1],"threadgroup":[32, 1, 1],"device_bytes_read":128,"#;
+    assert!(lines[0].starts_with(begin), "{text}");
+    // A folder is no file.
+    let refused = run(&folder.0, "checked");
+    let printed = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && printed.contains("cannot write what was counted to "), "{printed}");
+}
+
+#[test]
 fn an_error_of_the_compiler_names_the_line() {
     let wrong = kernel("misspelt", "uint i = thread_position_in_grid.x;\n\nout[i] = y[i];");
     let found = Start::new(32, 32, 32).finding(&wrong, &[&counting(32)]);

@@ -26,6 +26,7 @@ fn bytes_barriers_and_operations() {
     Start::new(192, 64, 192).run(&counted, &[&counting(64)]).unwrap();
     let counters = counters_of("counted");
     assert_eq!((counters.threads, counters.threadgroups), (192, 3));
+    assert_eq!((counters.grid, counters.threadgroup), ([192, 1, 1], [64, 1, 1]));
     assert_eq!((counters.device_bytes_read, counters.device_bytes_read_distinct), (3 * 256, 256));
     assert_eq!((counters.device_bytes_written, counters.device_bytes_written_distinct), (3 * 256, 3 * 256));
     assert_eq!((counters.threadgroup_bytes_read, counters.threadgroup_bytes_written), (3 * 256, 3 * 256));

@@ -19,6 +19,10 @@ const MAX_LAUNCHES: usize = 4096;
 pub struct KernelCounters {
     /// The kernel's name.
     pub kernel: &'static str,
+    /// Threads along each axis.
+    pub grid: [u64; 3],
+    /// Threads of a threadgroup along each axis.
+    pub threadgroup: [u64; 3],
     /// Threads in all.
     pub threads: u64,
     /// Threadgroups in all.

@@ -20,6 +20,11 @@
 //! With the environment variable `TINY_LLM_EMULATOR=unchecked`, or [`set_checked`], kernels run some ten times faster and
 //! unwatched, except for barriers; a wrong one may then crash the program.
 //!
+//! # What it counts
+//!
+//! Bytes, barriers, threadgroup memory and more of every watched launch: [`take_counters`]. Where the environment variable
+//! `TINY_LLM_RESULTS` names a file, a line for each launch is appended to it, from which `cargo xtask check` makes its table.
+//!
 //! # Not emulated
 //!
 //! Caches and time; the order in which a GPU's threads really run (here always the same, so a race may give the
@@ -35,6 +40,7 @@ mod lines;
 mod operation;
 mod region;
 mod report;
+mod results;
 mod source;
 mod workers;
 

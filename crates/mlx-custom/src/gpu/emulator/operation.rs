@@ -8,6 +8,7 @@ use super::arrays::Arrays;
 use super::counters::{self, KernelCounters};
 use super::library::{self, Library};
 use super::report::{self, Names};
+use super::results;
 use super::source::{self, Parameter};
 use super::workers::WorkerMemory;
 use crate::gpu::{GpuKernel, Lowered, TemplateValue};
@@ -115,7 +116,9 @@ impl Emulation {
             return Err(error);
         }
         arrays.copy_outputs(outputs);
-        counters::record(self.count(&outcome, &arrays));
+        let counters = self.count(&outcome, &arrays);
+        results::append(&counters)?;
+        counters::record(counters);
         Ok(())
     }
 
@@ -200,8 +203,11 @@ impl Emulation {
         let results: Vec<&abi::Counters> = outcome.results.iter().map(|result| &result.counters).collect();
         let mut counters = counters::sum(self.kernel.name, &results, &outcome.accesses);
         (counters.device_bytes_read_distinct, counters.device_bytes_written_distinct) = arrays.distinct();
-        counters.threads = self.threads.iter().chain(&self.threadgroups).map(|&n| u64::from(n)).product();
-        counters.threadgroups = self.threadgroups.iter().map(|&n| u64::from(n)).product();
+        let threadgroups = self.threadgroups.map(u64::from);
+        counters.threadgroup = self.threads.map(u64::from);
+        counters.grid = std::array::from_fn(|axis| threadgroups[axis] * counters.threadgroup[axis]);
+        counters.threads = counters.grid.iter().product();
+        counters.threadgroups = threadgroups.iter().product();
         counters
     }
 }
