@@ -1,4 +1,4 @@
-//! Compiles `native/bridge.cpp`, the C++ class that stands between MLX and operations written in Rust.
+//! Compiles `native/*.cpp`, the C++ that stands between MLX and operations written in Rust and in Metal.
 //!
 //! Cargo passes on what mlx-sys published about itself: `DEP_MLX_INCLUDE`, the folders of headers as a path list,
 //! and `DEP_MLX_DEFINES`. The bridge derives from an MLX class, so it must be compiled against the headers that the
@@ -15,7 +15,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCE: &str = "native/bridge.cpp";
+const SOURCES: [&str; 2] = ["native/bridge.cpp", "native/cuda_kernel.cpp"];
 const RUN_SETUP: &str = "MLX's headers were not found; on Linux run `cargo xtask setup`";
 
 fn main() {
@@ -35,7 +35,7 @@ fn build() -> Result<(), String> {
     }
 
     let mut bridge = cc::Build::new();
-    bridge.cpp(true).std("c++20").pic(true).file(SOURCE);
+    bridge.cpp(true).std("c++20").pic(true).files(SOURCES);
     // Always optimised: its cost is paid by every operation. MLX's headers are system headers, so that their warnings are not ours.
     bridge.opt_level(2).debug(false);
     for folder in &folders {
@@ -67,7 +67,7 @@ fn shared_library(bridge: &cc::Build, installation: &Path) -> Result<(), String>
     link.arg(format!("-Wl,-rpath,{}", mlx.display())).arg(format!("-Wl,-soname,{}", library.display()));
     let output = link.output().map_err(|error| format!("cannot run the C++ compiler: {error}"))?;
     if !output.status.success() {
-        return Err(format!("linking {SOURCE} failed: {}", String::from_utf8_lossy(&output.stderr).replace('\n', " ")));
+        return Err(format!("linking the bridge failed: {}", String::from_utf8_lossy(&output.stderr).replace('\n', " ")));
     }
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=dylib=mlx_custom_bridge");

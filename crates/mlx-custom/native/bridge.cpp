@@ -54,7 +54,7 @@ class FirstUser {
  public:
   FirstUser() {
     auto ready = std::make_shared<std::promise<void>>();
-    auto is_ready = ready->get_future();
+    is_ready_ = ready->get_future().share();
     std::thread([ready] {
       mx::allocator::allocator();  // made first, so that it is destroyed last
       mx::scheduler::scheduler();
@@ -64,8 +64,14 @@ class FirstUser {
       }
     }).detach();
     // It is ready at once, but for a GPU's driver: then it is enough that it was first.
-    is_ready.wait_for(std::chrono::milliseconds(100));
+    is_ready_.wait_for(std::chrono::milliseconds(100));
   }
+
+  // A program that ends before the driver is ready (`--help`) would take it apart while it is being set up.
+  ~FirstUser() { is_ready_.wait_for(std::chrono::seconds(30)); }
+
+ private:
+  std::shared_future<void> is_ready_;
 };
 
 const FirstUser first_user;

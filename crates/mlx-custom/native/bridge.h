@@ -40,4 +40,23 @@ typedef void (*mlx_custom_drop)(void* operation);
 bool mlx_custom_apply(const char* name, void* operation, mlx_custom_run run, mlx_custom_drop drop, mlx_stream stream,
                       const mlx_array* inputs, size_t n_inputs, const mlx_custom_output* outputs, size_t n_outputs,
                       mlx_array* results, mlx_custom_text report, void* report_context);
+
+// A kernel for NVIDIA's GPUs, as MLX's `cuda_kernel` takes it: see native/cuda_kernel.cpp.
+struct mlx_custom_cuda_kernel;
+
+// All texts are copied. `row_major`: inputs that are not get copied at every start. Null after an error, which it has passed
+// to `report`.
+mlx_custom_cuda_kernel* mlx_custom_cuda_kernel_new(const char* name, const char* const* inputs, size_t n_inputs,
+                                                   const char* const* outputs, size_t n_outputs, const char* header,
+                                                   const char* body, bool row_major, int32_t dynamic_bytes,
+                                                   mlx_custom_text report, void* report_context);
+
+void mlx_custom_cuda_kernel_free(mlx_custom_cuda_kernel* kernel);
+
+// Adds a start to the graph. `grid` counts threads; both it and `threadgroup` have three numbers. `fill` may be null. `reuses` of
+// an output is not read. False after an error, which it has passed to `report`; then `results` is untouched.
+bool mlx_custom_cuda_kernel_start(mlx_custom_cuda_kernel* kernel, mlx_stream stream, const int32_t* grid,
+                                  const int32_t* threadgroup, const float* fill, const mlx_array* inputs,
+                                  size_t n_inputs, const mlx_custom_output* outputs, size_t n_outputs,
+                                  mlx_array* results, mlx_custom_text report, void* report_context);
 }

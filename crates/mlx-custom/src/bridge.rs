@@ -13,7 +13,7 @@ use crate::profile;
 use crate::registered::{Registered, TensorLayout};
 use crate::{Layout, Tensor, TensorMut};
 
-type Text = unsafe extern "C" fn(context: *mut c_void, text: *const c_char, length: usize);
+pub(crate) type Text = unsafe extern "C" fn(context: *mut c_void, text: *const c_char, length: usize);
 type Run = unsafe extern "C" fn(
     operation: *const c_void,
     inputs: *const RawTensor,
@@ -24,11 +24,11 @@ type Run = unsafe extern "C" fn(
 type Drop = unsafe extern "C" fn(operation: *mut c_void);
 
 #[repr(C)]
-struct RawOutput {
-    shape: *const i32,
-    ndim: usize,
-    dtype: u32,
-    reuses: i32,
+pub(crate) struct RawOutput {
+    pub(crate) shape: *const i32,
+    pub(crate) ndim: usize,
+    pub(crate) dtype: u32,
+    pub(crate) reuses: i32,
 }
 
 #[repr(C)]
@@ -121,7 +121,7 @@ fn to_i32(shape: &[usize]) -> Vec<i32> {
 ///
 /// # Safety
 /// `context` is a `String` that nobody else uses now; `text` has `length` bytes.
-unsafe extern "C" fn append(context: *mut c_void, text: *const c_char, length: usize) {
+pub(crate) unsafe extern "C" fn append(context: *mut c_void, text: *const c_char, length: usize) {
     // SAFETY: the caller vouches for both.
     let (message, text) = unsafe { (&mut *context.cast::<String>(), slice::from_raw_parts(text.cast::<u8>(), length)) };
     message.push_str(&String::from_utf8_lossy(text));

@@ -61,3 +61,17 @@ pub use kernel::GpuKernel;
 pub use launch::{Launch, TemplateValue};
 pub use lowering::{Lowered, ThreadgroupArray};
 pub use metal_check::check_metal;
+
+/// Waits until all work of this thread's stream is done and MLX has let go of the buffers that it used. An evaluation may end a
+/// moment earlier, while a buffer still has an owner and the next operation can't write into it.
+///
+/// # Errors
+/// What went wrong in work that nobody waited for.
+pub fn synchronize() -> Result<(), mlx_rs::error::Exception> {
+    let stream = mlx_rs::thread_local_default_stream().unwrap_or_default();
+    // SAFETY: the stream's handle is valid.
+    match unsafe { mlx_sys::mlx_synchronize(stream.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(mlx_rs::error::Exception::custom("work on a stream failed")),
+    }
+}

@@ -3,8 +3,7 @@
 //! MLX writes the function around the body and compiles it with NVRTC at the first start ([`source`]). It may know a
 //! compiled kernel by its name, so the name carries a digest of everything that the source depends on.
 //!
-//! MLX builds the whole source again at every start, and copies it several times. So a source has what its kernel uses, without
-//! comments. To start a known kernel under the same name without a source was tried on an H200: nothing ran.
+//! MLX would write the whole source again at every start; `native/cuda_kernel.cpp` keeps what came of the first.
 
 mod handles;
 mod source;
@@ -20,7 +19,7 @@ use mlx_rs::{Array, Dtype, Stream, thread_local_default_stream};
 
 use crate::TensorType;
 use crate::gpu::{GpuKernel, Launch, TemplateValue};
-use handles::{Config, Kernel};
+use handles::Kernel;
 pub(crate) use source::Source;
 
 /// What a generated source depends on. Sources are `'static`, so where they lie says what they are.
@@ -67,7 +66,7 @@ pub(crate) fn launch(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>)
             compiled
         }
     };
-    compiled.apply(inputs, &Config::new(launch)?, &gpu_stream(kernel)?)
+    compiled.start(inputs, launch, &gpu_stream(kernel)?)
 }
 
 /// The source as MLX will hand it to NVRTC.

@@ -19,8 +19,8 @@ const MAX_BYTES: usize = 227 << 10;
 /// Where wide tiles begin; the swizzle of their rows needs it. Only in kernels that have some: it costs memory.
 const WIDE_ALIGNMENT: usize = 1024;
 
-/// Metal's names in CUDA, without comments, and the words that say that a kernel needs them. A part needs those before it. MLX copies a
-/// kernel's source at every start, so what isn't needed is left out.
+/// Metal's names in CUDA, without comments, and the words that say that a kernel needs them. A part needs those before it. What
+/// isn't needed is left out: it would have to be compiled.
 static PRELUDE: LazyLock<[(&str, String); 3]> = LazyLock::new(|| {
     let always = [
         include_str!("../prelude/cuda/types.cuh"),

@@ -1,0 +1,127 @@
+// Kernels for NVIDIA's GPUs, through MLX's `cuda_kernel`.
+//
+// MLX writes a kernel's whole source again at every start and keeps it in the node of the graph: some ten thousand bytes,
+// copied several times, for each of the hundreds of starts that make a token. But what MLX makes of it, the node's
+// primitive, depends on the grid and the threadgroup alone and never changes. So it is kept, and nodes share it.
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bridge.h"
+#include "mlx/array.h"
+#include "mlx/c/private/array.h"
+#include "mlx/c/private/enums.h"
+#include "mlx/c/private/stream.h"
+#include "mlx/fast.h"
+#include "mlx/primitives.h"
+
+namespace mx = mlx::core;
+
+namespace {
+
+// Prompts of different lengths have different grids. Each start that is kept holds the kernel's source.
+constexpr size_t kMaxKept = 32;
+
+using Sizes = std::tuple<int, int, int>;
+
+Sizes sizes(const int32_t* values) { return {values[0], values[1], values[2]}; }
+
+// Runs `work`; what it throws goes to `report`.
+template <typename Work>
+bool guarded(mlx_custom_text report, void* report_context, Work work) {
+  try {
+    work();
+    return true;
+  } catch (const std::exception& error) {
+    report(report_context, error.what(), std::strlen(error.what()));
+  } catch (...) {
+    constexpr char unknown[] = "unknown C++ exception";
+    report(report_context, unknown, sizeof(unknown) - 1);
+  }
+  return false;
+}
+
+}  // namespace
+
+struct mlx_custom_cuda_kernel {
+  struct Start {
+    mx::Stream stream;
+    Sizes grid, threadgroup;
+    std::optional<float> fill;
+    bool operator==(const Start&) const = default;
+  };
+
+  explicit mlx_custom_cuda_kernel(mx::fast::CustomKernelFunction function) : function_(std::move(function)) {}
+
+  std::vector<mx::array> start(const Start& start, std::vector<mx::Shape> shapes, const std::vector<mx::Dtype>& dtypes,
+                               const std::vector<mx::array>& inputs) {
+    std::lock_guard lock(mutex_);
+    for (const auto& [known, primitive] : kept_) {
+      if (known == start) {
+        return mx::array::make_arrays(std::move(shapes), dtypes, primitive, inputs);
+      }
+    }
+    auto arrays =
+        function_(inputs, shapes, dtypes, start.grid, start.threadgroup, {}, start.fill, false, start.stream);
+    if (kept_.size() == kMaxKept) {
+      kept_.erase(kept_.begin());
+    }
+    kept_.emplace_back(start, arrays.at(0).primitive_ptr());
+    return arrays;
+  }
+
+ private:
+  mx::fast::CustomKernelFunction function_;
+  std::mutex mutex_;
+  std::vector<std::pair<Start, std::shared_ptr<mx::Primitive>>> kept_;  // the oldest first
+};
+
+extern "C" mlx_custom_cuda_kernel* mlx_custom_cuda_kernel_new(const char* name, const char* const* inputs,
+                                                              size_t n_inputs, const char* const* outputs,
+                                                              size_t n_outputs, const char* header, const char* body,
+                                                              bool row_major, int32_t dynamic_bytes,
+                                                              mlx_custom_text report, void* report_context) {
+  mlx_custom_cuda_kernel* kernel = nullptr;
+  guarded(report, report_context, [&] {
+    kernel = new mlx_custom_cuda_kernel(mx::fast::cuda_kernel(name, {inputs, inputs + n_inputs},
+                                                              {outputs, outputs + n_outputs}, body, header, row_major,
+                                                              dynamic_bytes));
+  });
+  return kernel;
+}
+
+extern "C" void mlx_custom_cuda_kernel_free(mlx_custom_cuda_kernel* kernel) { delete kernel; }
+
+extern "C" bool mlx_custom_cuda_kernel_start(mlx_custom_cuda_kernel* kernel, mlx_stream stream, const int32_t* grid,
+                                             const int32_t* threadgroup, const float* fill, const mlx_array* inputs,
+                                             size_t n_inputs, const mlx_custom_output* outputs, size_t n_outputs,
+                                             mlx_array* results, mlx_custom_text report, void* report_context) {
+  return guarded(report, report_context, [&] {
+    std::vector<mx::array> arrays;
+    arrays.reserve(n_inputs);
+    for (size_t i = 0; i < n_inputs; ++i) {
+      arrays.push_back(mlx_array_get_(inputs[i]));
+    }
+    std::vector<mx::Shape> shapes;
+    std::vector<mx::Dtype> dtypes;
+    for (size_t i = 0; i < n_outputs; ++i) {
+      shapes.emplace_back(outputs[i].shape, outputs[i].shape + outputs[i].ndim);
+      dtypes.push_back(mlx_dtype_to_cpp(outputs[i].dtype));
+    }
+    const auto value = fill ? std::optional<float>(*fill) : std::nullopt;
+    auto made = kernel->start({mlx_stream_get_(stream), sizes(grid), sizes(threadgroup), value}, std::move(shapes),
+                              dtypes, arrays);
+    for (size_t i = 0; i < n_outputs; ++i) {
+      results[i] = mlx_array_new_(std::move(made.at(i)));
+    }
+  });
+}
