@@ -66,27 +66,38 @@ fn draw(logits: &[f32], uniform: f64) -> Result<u32> {
 
 /// The shape of `[B, V]` logits, refused when they are anything else or contain NaN.
 fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
-    let Ok(shape) = <&[i32; 2]>::try_from(logits.shape()) else {
-        let message = format!("logits have shape {:?}, not [B, V]", logits.shape());
-        return Err(Error::invalid(operation, message));
-    };
-    if logits.is_nan()?.any(None)?.item_exact::<bool>() {
-        return Err(Error::invalid(operation, "the logits contain NaN: something before this went wrong"));
-    }
+    let shape = logits_shape(operation, logits)?;
+    refuse_nan(operation, &has_nan(logits)?)?;
     Ok(shape)
 }
 
-/// What [`greedy`] answers, found by looking at every number on the host.
+fn logits_shape<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
+    <&[i32; 2]>::try_from(logits.shape())
+        .map_err(|_| Error::invalid(operation, format!("logits have shape {:?}, not [B, V]", logits.shape())))
+}
+
+/// Whether any of the logits is NaN, as an array of one bool.
+fn has_nan(logits: &Array) -> Result<Array> {
+    Ok(logits.is_nan()?.any(None)?)
+}
+
+fn refuse_nan(operation: &'static str, has_nan: &Array) -> Result<()> {
+    has_nan.eval()?;
+    if has_nan.as_slice::<bool>() == [true] {
+        return Err(Error::invalid(operation, "the logits contain NaN: something before this went wrong"));
+    }
+    Ok(())
+}
+
+/// What [`greedy`] answers. Both questions are answered where the logits are, and waited for once: only a token and a bool
+/// come from a GPU, and not 150,000 logits.
 fn most_likely(logits: &Array) -> Result<Vec<u32>> {
-    let &[_, vocab] = check_logits("Sampler::sample", logits)?;
-    let logits = logits.as_dtype(Dtype::Float32)?.contiguous()?;
-    let rows = logits.as_slice::<f32>().chunks(vocab as usize);
-    Ok(rows
-        .map(|row| {
-            let first_best = |best: usize, token: usize| if row[token] > row[best] { token } else { best };
-            (0..row.len()).fold(0, first_best) as u32
-        })
-        .collect())
+    const OPERATION: &str = "Sampler::sample";
+    logits_shape(OPERATION, logits)?;
+    let (token_ids, has_nan) = (mlx_rs::ops::indexing::argmax_axis(logits, -1, false)?, has_nan(logits)?);
+    mlx_rs::transforms::eval([&token_ids, &has_nan])?;
+    refuse_nan(OPERATION, &has_nan)?;
+    Ok(token_ids.as_slice::<u32>().to_vec())
 }
 
 /// How to sample, as a user says it.
