@@ -3,6 +3,7 @@
 use mlx_rs::random::{self, RandomState};
 use mlx_rs::{Array, Dtype};
 
+use crate::most_likely::{check_logits, most_likely};
 use crate::{Error, LogitFilter, MinP, RepetitionPenalty, Result, Temperature, TopK, TopP};
 
 /// The most likely token of each row of `logits` (`[B, V]`); of equals the one with the lowest index.
@@ -63,42 +64,6 @@ fn draw(logits: &[f32], uniform: f64) -> Result<u32> {
     Ok(last_possible)
 }
 // [end]
-
-/// The shape of `[B, V]` logits, refused when they are anything else or contain NaN.
-fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
-    let shape = logits_shape(operation, logits)?;
-    refuse_nan(operation, &has_nan(logits)?)?;
-    Ok(shape)
-}
-
-fn logits_shape<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
-    <&[i32; 2]>::try_from(logits.shape())
-        .map_err(|_| Error::invalid(operation, format!("logits have shape {:?}, not [B, V]", logits.shape())))
-}
-
-/// Whether any of the logits is NaN, as an array of one bool.
-fn has_nan(logits: &Array) -> Result<Array> {
-    Ok(logits.is_nan()?.any(None)?)
-}
-
-fn refuse_nan(operation: &'static str, has_nan: &Array) -> Result<()> {
-    has_nan.eval()?;
-    if has_nan.as_slice::<bool>() == [true] {
-        return Err(Error::invalid(operation, "the logits contain NaN: something before this went wrong"));
-    }
-    Ok(())
-}
-
-/// What [`greedy`] answers. Both questions are answered where the logits are, and waited for once: only a token and a bool
-/// come from a GPU, and not 150,000 logits.
-fn most_likely(logits: &Array) -> Result<Vec<u32>> {
-    const OPERATION: &str = "Sampler::sample";
-    logits_shape(OPERATION, logits)?;
-    let (token_ids, has_nan) = (mlx_rs::ops::indexing::argmax_axis(logits, -1, false)?, has_nan(logits)?);
-    mlx_rs::transforms::eval([&token_ids, &has_nan])?;
-    refuse_nan(OPERATION, &has_nan)?;
-    Ok(token_ids.as_slice::<u32>().to_vec())
-}
 
 /// How to sample, as a user says it.
 #[derive(Debug, Clone, PartialEq)]
