@@ -67,7 +67,10 @@ fn shared_library(bridge: &cc::Build, installation: &Path) -> Result<(), String>
     link.arg(format!("-Wl,-rpath,{}", mlx.display())).arg(format!("-Wl,-soname,{}", library.display()));
     let output = link.output().map_err(|error| format!("cannot run the C++ compiler: {error}"))?;
     if !output.status.success() {
-        return Err(format!("linking the bridge failed: {}", String::from_utf8_lossy(&output.stderr).replace('\n', " ")));
+        return Err(format!(
+            "linking the bridge failed: {}",
+            String::from_utf8_lossy(&output.stderr).replace('\n', " ")
+        ));
     }
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=dylib=mlx_custom_bridge");
