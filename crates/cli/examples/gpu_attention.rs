@@ -1,17 +1,16 @@
 //! Attention on a GPU: the kernels of day 2.5 beside MLX's own fused attention.
 //!
 //! The sizes are those of Qwen2-7B: 28 query heads, 4 key-value heads, 128 numbers a head, bf16. Each round runs a chain of
-//! calls, one for each of 28 layers with keys and values of their own (as in a model, they do not come from a cache of
-//! the GPU), each with the previous answer as its query, in one evaluation; ours and MLX's in turns. Printed are medians.
+//! calls, layer by layer with keys and values of their own (as in a model, they do not come from a cache of the GPU), each
+//! with the previous answer as its query, several times through all layers in one evaluation; ours and MLX's in turns.
+//! Printed are medians.
 //!
-//! `cargo run --release --package tiny-llm-cli --example gpu_attention -- [decode] [prefill] [sweep] [json]`
-//!
-//! `sweep` also tries other numbers of splits and other tiles. Without a GPU only `smoke` makes sense: small sizes, in the
-//! emulator.
+//! `cargo run --release --package tiny-llm-cli --example gpu_attention -- --help`
 
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
+use clap::Parser;
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::TryIndexOp;
@@ -26,7 +25,33 @@ use engine::AttentionMask;
 use engine::flash_attention::gpu::problem::Problem;
 use engine::flash_attention::gpu::{KernelChoice, Tiles, choose_kernel, flash_attention_gpu_with};
 
+#[derive(Debug, Parser)]
+#[command(about = "Times attention on the GPU: ours and MLX's fused attention, in turns")]
+struct Arguments {
+    /// Only one query behind a context.
+    #[arg(long, conflicts_with = "prefill")]
+    decode: bool,
+    /// Only many queries.
+    #[arg(long)]
+    prefill: bool,
+    /// Only this many keys.
+    #[arg(long)]
+    keys: Option<i32>,
+    /// Also try other numbers of splits and other tiles.
+    #[arg(long)]
+    sweep: bool,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Small sizes, in the emulator: to try this program where there is no GPU.
+    #[arg(long)]
+    smoke: bool,
+}
+
 const ROUNDS: usize = 9;
+/// Calls of one evaluation at least: so many that it does not count when the GPU waits for the first, and the processor for
+/// the last.
+const CALLS: usize = 224;
 /// Two last places of bf16: |ours - MLX's| / (1 + |MLX's|).
 const TOLERANCE: f32 = 0.016;
 
@@ -56,49 +81,45 @@ struct Row {
 }
 
 fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let known = ["decode", "prefill", "sweep", "json", "smoke"];
-    if let Some(unknown) = words.iter().find(|word| !known.contains(&word.as_str())) {
-        bail!("`{unknown}` is none of {}", known.join(", "));
-    }
-    let has = |word: &str| words.iter().any(|other| other == word);
+    let arguments = Arguments::parse();
     let backend = GpuBackend::current()?;
-    let is_smoke = has("smoke");
     if backend == GpuBackend::Emulator {
-        ensure!(is_smoke, "this machine has no GPU that MLX can use: only `smoke` runs here, in the emulator");
+        ensure!(arguments.smoke, "this machine has no GPU that MLX can use: only --smoke runs here, in the emulator");
     } else {
         Device::set_default(&Device::gpu());
     }
-    let both = !has("decode") && !has("prefill");
+    let both = !arguments.decode && !arguments.prefill;
     let qwen = Sizes { num_heads: 28, num_kv_heads: 4, head_dim: 128, query_len: 1, key_len: 0, layers: 28 };
     let mut problems = Vec::new();
-    if is_smoke {
+    if arguments.smoke {
         let small = Sizes { num_heads: 4, num_kv_heads: 2, head_dim: 64, layers: 2, ..qwen };
         problems.extend([Sizes { key_len: 200, ..small }, Sizes { query_len: 70, key_len: 70, ..small }]);
     } else {
-        if both || has("decode") {
+        if both || arguments.decode {
             problems.extend([1024, 2048, 8192, 32768].map(|key_len| Sizes { key_len, ..qwen }));
         }
-        if both || has("prefill") {
+        if both || arguments.prefill {
             let prompt = |len, layers| Sizes { query_len: len, key_len: len, layers, ..qwen };
             problems.extend([prompt(512, 28), prompt(2048, 16), prompt(8192, 4)]);
             problems.push(Sizes { query_len: 512, key_len: 8192, layers: 16, ..qwen });
         }
     }
-    if !has("json") {
+    if !arguments.json {
         println!("{backend:?}; bf16, heads 28/4, head size 128; microseconds a call");
         println!(
             "{:>6} {:>6}  {:<76} {:>9} {:>9} {:>6} {:>7} {:>8} {:>9}",
             "L", "S", "kernel", "ours", "MLX", "ratio", "GB/s", "TFLOP/s", "max diff"
         );
     }
+    problems.retain(|sizes| arguments.keys.is_none_or(|keys| sizes.key_len == keys));
+    ensure!(!problems.is_empty(), "there is no measurement with {} keys", arguments.keys.unwrap_or_default());
     let mut worst = 0.0_f32;
     for sizes in problems {
         let layers = Layers::random(sizes)?;
-        for choice in layers.choices(backend, has("sweep"))? {
+        for choice in layers.choices(backend, arguments.sweep)? {
             let row = layers.measure(backend, choice)?;
             worst = worst.max(row.max_difference);
-            if has("json") {
+            if arguments.json {
                 println!("{}", serde_json::to_string(&row)?);
             } else {
                 println!(
@@ -152,10 +173,12 @@ impl Layers {
         if sweep {
             let others: Vec<KernelChoice> = match own {
                 KernelChoice::Prefill { .. } | KernelChoice::PrefillWide { .. } => {
-                    [(4, 1, 32), (4, 1, 64), (8, 1, 64), (4, 2, 32), (4, 2, 64), (4, 2, 128), (8, 2, 64)]
+                    let wide = [4, 8].map(|simd_groups| KernelChoice::PrefillWide { simd_groups });
+                    let is_wide = matches!(own, KernelChoice::PrefillWide { .. });
+                    let tiles = [(4, 1, 32), (4, 1, 64), (8, 1, 64), (4, 2, 32), (4, 2, 64), (4, 2, 128), (8, 2, 64)]
                         .map(|(simd_groups, row_tiles, keys)| Tiles { simd_groups, row_tiles, keys })
-                        .map(|tiles| KernelChoice::Prefill { tiles })
-                        .into()
+                        .map(|tiles| KernelChoice::Prefill { tiles });
+                    wide.into_iter().filter(|_| is_wide).chain(tiles).collect()
                 }
                 _ => [1, 8, 16, 33, 66, 99, 132].map(|splits| KernelChoice::Decode { splits }).into(),
             };
@@ -188,7 +211,8 @@ impl Layers {
             ours_s.push(self.chain(&ours)?);
             mlx_s.push(self.chain(&mlx)?);
         }
-        let [ours_s, mlx_s] = [ours_s, mlx_s].map(|seconds| median(seconds) / layers as f64);
+        let calls = (layers * self.passes()) as f64;
+        let [ours_s, mlx_s] = [ours_s, mlx_s].map(|seconds| median(seconds) / calls);
         // Query p sees p + S - L + 1 keys.
         let pairs = f64::from(query_len) * (f64::from(key_len) - f64::from(query_len - 1) / 2.0);
         let flops = 4.0 * f64::from(num_heads) * f64::from(head_dim) * pairs;
@@ -206,12 +230,20 @@ impl Layers {
         })
     }
 
-    /// Seconds for all layers: each takes the previous one's answer as its query.
+    /// How often a chain goes through all layers. Tens of thousands of pairs of a query and a key keep a GPU busy by themselves.
+    fn passes(&self) -> usize {
+        let Sizes { query_len, layers, .. } = self.sizes;
+        if query_len <= 2048 { CALLS.div_ceil(layers) } else { 4 }
+    }
+
+    /// Seconds for all layers, several times: each takes the previous one's answer as its query.
     fn chain(&self, attend: &impl Fn(&Array, &Array, &Array) -> Result<Array>) -> Result<f64> {
         let start = Instant::now();
         let mut query = self.query.clone();
-        for (key, value) in &self.caches {
-            query = attend(&query, key, value)?;
+        for _ in 0..self.passes() {
+            for (key, value) in &self.caches {
+                query = attend(&query, key, value)?;
+            }
         }
         transforms::eval([&query])?;
         Ok(start.elapsed().as_secs_f64())

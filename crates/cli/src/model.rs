@@ -19,6 +19,8 @@ pub struct Loaded {
     pub model: Qwen2Model,
     /// Of the activations.
     pub dtype: Dtype,
+    /// Whether a real GPU computes, and not the CPU or the emulator.
+    pub is_on_gpu: bool,
     stage: Stage,
 }
 
@@ -52,7 +54,8 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
         arguments.stage,
         start.elapsed().as_secs_f64()
     );
-    Ok(Loaded { checkpoint, model, dtype, stage: arguments.stage })
+    let is_on_gpu = device == engine::Device::Gpu && GpuBackend::current()? != GpuBackend::Emulator;
+    Ok(Loaded { checkpoint, model, dtype, is_on_gpu, stage: arguments.stage })
 }
 
 /// How much there is, and how much of it one token needs: an embedding that is no output head is a look-up.

@@ -123,6 +123,8 @@ def main():
         ctypes.CDLL(builtins, mode=ctypes.RTLD_GLOBAL)
     nvrtc = ctypes.CDLL(f"{libraries}/libnvrtc.so.13")
     headers = mlx_headers(folder)
+    if arguments.keep:
+        os.makedirs(arguments.keep, exist_ok=True)
     failures = 0
     for path in arguments.sources:
         source = open(path).read()

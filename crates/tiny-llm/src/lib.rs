@@ -47,6 +47,7 @@ pub mod kv_cache;
 pub mod language_model;
 pub mod linear;
 pub mod mlp;
+mod most_likely;
 pub mod norm;
 pub mod projection;
 pub mod quantized;

@@ -3,6 +3,7 @@
 use mlx_rs::random::{self, RandomState};
 use mlx_rs::{Array, Dtype};
 
+use crate::most_likely::{check_logits, most_likely};
 use crate::{Error, LogitFilter, MinP, RepetitionPenalty, Result, Temperature, TopK, TopP};
 
 /// The most likely token of each row of `logits` (`[B, V]`); of equals the one with the lowest index.
@@ -31,31 +32,6 @@ pub fn sample_from_uniform(logits: &Array, uniforms: &[f32]) -> Result<Vec<u32>>
 
 // [task 1.7.5 helpers] drawing from one row
 // [end]
-
-/// The shape of `[B, V]` logits, refused when they are anything else or contain NaN.
-fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
-    let Ok(shape) = <&[i32; 2]>::try_from(logits.shape()) else {
-        let message = format!("logits have shape {:?}, not [B, V]", logits.shape());
-        return Err(Error::invalid(operation, message));
-    };
-    if logits.is_nan()?.any(None)?.item_exact::<bool>() {
-        return Err(Error::invalid(operation, "the logits contain NaN: something before this went wrong"));
-    }
-    Ok(shape)
-}
-
-/// What [`greedy`] answers, found by looking at every number on the host.
-fn most_likely(logits: &Array) -> Result<Vec<u32>> {
-    let &[_, vocab] = check_logits("Sampler::sample", logits)?;
-    let logits = logits.as_dtype(Dtype::Float32)?.contiguous()?;
-    let rows = logits.as_slice::<f32>().chunks(vocab as usize);
-    Ok(rows
-        .map(|row| {
-            let first_best = |best: usize, token: usize| if row[token] > row[best] { token } else { best };
-            (0..row.len()).fold(0, first_best) as u32
-        })
-        .collect())
-}
 
 /// How to sample, as a user says it.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,8 @@
 //
 // - x and residual `[rows, E]` (residual: x again unless HAS_RESIDUAL), weight `[E]`
 // - normalized `[rows, E]`; sum `[rows, E]`, of one element unless HAS_RESIDUAL
-// - template: T, the type of x, residual and outputs; HAS_RESIDUAL; SIMD_GROUPS; EPS_BITS, eps as the bits of a float
+// - template: T, the type of x, residual and outputs; HAS_RESIDUAL; SIMD_GROUPS; NUMBERS, how many of a row's numbers each thread
+//   takes, THREADS * NUMBERS >= E; EPS_BITS, eps as the bits of a float
 // - threadgroups: x the row
 constexpr int THREADS = SIMD_GROUPS * 32;
 const float eps = as_type<float>(EPS_BITS);
@@ -18,16 +19,24 @@ if (!HAS_RESIDUAL && row == 0 && thread_index == 0) {
 }
 
 // [task 2.5.5] rms_norm
-float squares = 0.0f;
-for (int i = thread_index; i < size; i += THREADS) {
-    float number = float(x[row * size + i]);
-    if (HAS_RESIDUAL) {
+// All loads come before all stores: they are under way together, and device memory is waited for once. The compiler could not do
+// that itself, for all it knows a store may change what the next load reads. Numbers stay in registers.
+float numbers[NUMBERS], weights[NUMBERS];
+for (int n = 0; n < NUMBERS; ++n) {
+    const int i = n * THREADS + thread_index;
+    numbers[n] = i < size ? float(x[row * size + i]) : 0.0f;
+    weights[n] = i < size ? float(weight[i]) : 0.0f;
+}
+if (HAS_RESIDUAL) {
+    for (int n = 0; n < NUMBERS; ++n) {
+        const int i = n * THREADS + thread_index;
         // Rounded as it is stored: the residual stream is what the next layer reads.
-        const T total = T(number + float(residual[row * size + i]));
-        sum[row * size + i] = total;
-        number = float(total);
+        numbers[n] = i < size ? float(T(numbers[n] + float(residual[row * size + i]))) : 0.0f;
     }
-    squares += number * number;
+}
+float squares = 0.0f;
+for (int n = 0; n < NUMBERS; ++n) {
+    squares += numbers[n] * numbers[n];
 }
 squares = simd_sum(squares);
 if (lane == 0) {
@@ -39,9 +48,13 @@ for (int g = 0; g < SIMD_GROUPS; ++g) {
     all_squares += squares_of_group[g];
 }
 const float inverse_rms = precise::rsqrt(all_squares / float(size) + eps);
-for (int i = thread_index; i < size; i += THREADS) {
-    // Each thread reads back what it has written itself.
-    const float number = HAS_RESIDUAL ? float(sum[row * size + i]) : float(x[row * size + i]);
-    normalized[row * size + i] = T(number * inverse_rms * float(weight[i]));
+for (int n = 0; n < NUMBERS; ++n) {
+    const int i = n * THREADS + thread_index;
+    if (i < size) {
+        if (HAS_RESIDUAL) {
+            sum[row * size + i] = T(numbers[n]);
+        }
+        normalized[row * size + i] = T(numbers[n] * inverse_rms * weights[n]);
+    }
 }
 // [end]

@@ -11,11 +11,20 @@ const long gate = long(threadgroup_position_in_grid.x) * 2 * size;
 const long up = gate + size;
 const long row = long(threadgroup_position_in_grid.x) * size;
 // [task 2.5.5] swiglu
-for (int i = first; i < min(first + WIDE, size); ++i) {
-    const float g = float(gate_up[gate + i]);
+// All loads before all stores, as in rms_norm.metal.
+float gates[WIDE], ups[WIDE];
+for (int n = 0; n < WIDE; ++n) {
+    const int i = first + n;
+    gates[n] = i < size ? float(gate_up[gate + i]) : 0.0f;
+    ups[n] = i < size ? float(gate_up[up + i]) : 0.0f;
+}
+for (int n = 0; n < WIDE; ++n) {
+    const float g = gates[n];
     // As day 1.4: an exponent that is not positive neither overflows nor loses a small result.
     const float decay = exp(-abs(g));
     const float activated = g * (g < 0.0f ? decay : 1.0f) / (1.0f + decay);
-    out[row + i] = T(activated * float(gate_up[up + i]));
+    if (first + n < size) {
+        out[row + first + n] = T(activated * ups[n]);
+    }
 }
 // [end]

@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(long, default_value = "bf16", value_parser = dtype)]
     dtype: Dtype,
     /// Calls evaluated at once; fewer when their results would take more than 2 GB.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 200)]
     calls: usize,
     /// Each call's input depends on the call before, which forbids that calls overlap. Square matrices only.
     #[arg(long)]

@@ -69,7 +69,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
         date: String::new(),
         commit: String::new(),
         command: String::new(),
-        machine: machine::measure(n_threads),
+        machine: if loaded.is_on_gpu { machine::measure_gpu(n_threads)? } else { machine::measure(n_threads) },
         model: info::describe(&arguments.model.model, &loaded.checkpoint)?,
         runs,
     };
@@ -116,7 +116,10 @@ fn repetition(arguments: &Bench, loaded: &Loaded, prompt: &[u32], threads: usize
         weight_bytes: 0,
         weight_bytes_per_token: 0,
         cache_dtype_bytes,
-        peak_memory_bytes: memory::peak_resident_bytes(),
+        peak_memory_bytes: match loaded.is_on_gpu {
+            true => Some(mlx_rs::memory::peak_memory()? as u64),
+            false => memory::peak_resident_bytes(),
+        },
         profile: None,
         own_clock: None,
     })

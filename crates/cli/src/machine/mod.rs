@@ -6,12 +6,14 @@
 mod arithmetic;
 mod bandwidth;
 mod facts;
+mod gpu;
 mod together;
 
 use std::num::NonZero;
 use std::thread;
 
 use anyhow::{Result, bail};
+use mlx_custom::gpu::GpuBackend;
 
 use crate::arguments::Machine as Arguments;
 use crate::measurements::Machine;
@@ -45,7 +47,26 @@ pub fn measure(threads: usize) -> Machine {
         threads,
         bandwidth: bandwidth::read(threads, facts::memory_bytes()),
         peak_flops: arithmetic::peak(threads),
+        is_gpu: false,
     }
+}
+
+/// The same for the GPU that MLX uses, whose rates are those of a copy and of a product of bf16 matrices.
+///
+/// # Errors
+/// MLX cannot run on it, or it has less than 3 GB of free memory.
+pub fn measure_gpu(threads: usize) -> Result<Machine> {
+    Ok(Machine {
+        cpu: format!("GPU ({}) beside {}", GpuBackend::current()?.word(), facts::processor()),
+        cores: available_cores(),
+        simd: facts::simd(),
+        system: facts::system(),
+        memory_bytes: facts::memory_bytes(),
+        threads,
+        bandwidth: gpu::bandwidth()?,
+        peak_flops: gpu::peak_flops()?,
+        is_gpu: true,
+    })
 }
 
 /// The number of threads that was asked for, or one for each processor that this process may use.

@@ -45,10 +45,13 @@ pub struct Machine {
     pub memory_bytes: Option<u64>,
     /// Threads that the two rates below were measured with.
     pub threads: usize,
-    /// What reading a buffer larger than every cache reaches.
+    /// What reading a buffer larger than every cache reaches; on a GPU, copying one.
     pub bandwidth: f64,
-    /// What fused multiply-adds in registers reach, in f32; one of them is two operations.
+    /// What fused multiply-adds in registers reach, in f32; one of them is two operations. On a GPU, a product of bf16 matrices.
     pub peak_flops: f64,
+    /// Whether these are a GPU's.
+    #[serde(default)]
+    pub is_gpu: bool,
 }
 
 /// The model's shape, from which [`work`] counts operations and bytes.
@@ -222,6 +225,7 @@ pub mod examples {
                 threads: 2,
                 bandwidth: 40e9,
                 peak_flops: 200e9,
+                is_gpu: false,
             },
             model: Model {
                 name: "a-model".to_owned(),

@@ -139,12 +139,19 @@ pub fn circumstances(measurements: &Measurements, summaries: &[Summary]) -> Stri
             memory.unwrap_or_default(),
             machine.system
         ),
-        format!(
-            "limits, measured with {} threads: {:.1} GB/s from memory, {:.0} GFLOP/s in f32",
-            machine.threads,
-            machine.bandwidth / 1e9,
-            machine.peak_flops / 1e9
-        ),
+        match machine.is_gpu {
+            true => format!(
+                "limits, measured: {:.0} GB/s when memory is copied, {:.0} TFLOP/s in a product of bf16 matrices",
+                machine.bandwidth / 1e9,
+                machine.peak_flops / 1e12
+            ),
+            false => format!(
+                "limits, measured with {} threads: {:.1} GB/s from memory, {:.0} GFLOP/s in f32",
+                machine.threads,
+                machine.bandwidth / 1e9,
+                machine.peak_flops / 1e9
+            ),
+        },
         format!("model: {}, {}", measurements.model.name, measurements.model.description),
     ];
     if let Some(run) = measurements.runs.first() {

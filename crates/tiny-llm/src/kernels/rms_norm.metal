@@ -2,7 +2,8 @@
 //
 // - x and residual `[rows, E]` (residual: x again unless HAS_RESIDUAL), weight `[E]`
 // - normalized `[rows, E]`; sum `[rows, E]`, of one element unless HAS_RESIDUAL
-// - template: T, the type of x, residual and outputs; HAS_RESIDUAL; SIMD_GROUPS; EPS_BITS, eps as the bits of a float
+// - template: T, the type of x, residual and outputs; HAS_RESIDUAL; SIMD_GROUPS; NUMBERS, how many of a row's numbers each thread
+//   takes, THREADS * NUMBERS >= E; EPS_BITS, eps as the bits of a float
 // - threadgroups: x the row
 constexpr int THREADS = SIMD_GROUPS * 32;
 const float eps = as_type<float>(EPS_BITS);

@@ -17,8 +17,10 @@ pub static RMS_NORM: GpuKernel = GpuKernel {
     strided: false,
 };
 
-/// SIMD groups of a threadgroup: 256 threads for a row of some hundred to some thousand numbers.
-const SIMD_GROUPS: usize = 8;
+/// A row goes to one threadgroup, whose threads wait for memory together: so many threads that each has few numbers.
+const NUMBERS_OF_THREAD: usize = 4;
+/// SIMD groups of a threadgroup, at least and at most.
+const SIMD_GROUPS: std::ops::RangeInclusive<usize> = 2..=32;
 
 /// As [`RmsNorm::forward`]: `[.., E]`.
 ///
@@ -64,12 +66,14 @@ fn run(x: &Array, residual: Option<&Array>, norm: &RmsNorm, backend: GpuBackend)
         return Ok([x.clone(), x.clone()]);
     }
     let sum_shape = if residual.is_some() { shape.clone() } else { vec![1] };
-    let threads = 32 * SIMD_GROUPS;
+    let simd_groups = features.div_ceil(32 * NUMBERS_OF_THREAD).clamp(*SIMD_GROUPS.start(), *SIMD_GROUPS.end());
+    let threads = 32 * simd_groups;
     let launch = Launch {
         template: &[
             ("T", TemplateValue::Dtype(x.dtype())),
             ("HAS_RESIDUAL", TemplateValue::Bool(residual.is_some())),
-            ("SIMD_GROUPS", TemplateValue::Int(SIMD_GROUPS as i32)),
+            ("SIMD_GROUPS", TemplateValue::Int(simd_groups as i32)),
+            ("NUMBERS", TemplateValue::Int(features.div_ceil(threads) as i32)),
             ("EPS_BITS", TemplateValue::Int(norm.eps.to_bits() as i32)),
         ],
         outputs: &[TensorType::new(shape, x.dtype()), TensorType::new(sum_shape, x.dtype())],
