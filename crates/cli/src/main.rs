@@ -9,6 +9,7 @@ mod chat;
 mod convert;
 mod generate;
 mod info;
+mod kernels;
 mod logits;
 mod machine;
 mod measurements;

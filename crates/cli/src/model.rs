@@ -11,6 +11,7 @@ use mlx_rs::{Array, Device, DeviceType, Dtype};
 
 use crate::arguments::{DeviceArgument, DtypeArgument, Input, ModelArguments};
 use crate::engine::{self, Qwen2Model, Stage};
+use crate::kernels;
 
 /// Everything that a command needs.
 pub struct Loaded {
@@ -36,6 +37,11 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
     let model = Qwen2Model::load_on(device, &checkpoint, dtype, arguments.stage)?;
+    if device == engine::Device::Gpu && GpuBackend::current()? == GpuBackend::Cuda {
+        kernels::compile(&model, |n_kernels| {
+            spinner.suspend(|| eprintln!("compiling {n_kernels} kernels for this GPU (kept for the next time)"));
+        });
+    }
     spinner.finish_and_clear();
     let summary = checkpoint.summary()?;
     let place = match device {

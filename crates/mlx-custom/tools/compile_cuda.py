@@ -5,6 +5,9 @@
 Sources come from `GpuKernel::cuda_source`. NVIDIA's compiler and MLX's headers come from the wheels `nvidia-cuda-nvrtc`,
 `nvidia-cuda-runtime` and `mlx-cuda-13==0.32.2`, installed (or unpacked) into one folder that CUDA_WHEELS names; `nvidia-cuda-cuobjdump`
 adds the use of registers. Prints a line per kernel; exits with 1 if one doesn't compile.
+
+Sources begin as MLX writes them. With --standalone they get the beginning with which the engine itself compiles kernels on a GPU:
+much faster, and the machine code is the same.
 """
 
 import argparse
@@ -23,6 +26,17 @@ HEADERS = {
     "config.h": b"#define MAX_NDIM 10",
     "complex.cuh": b"using complex_t = cuda::std::complex<T>;",
 }
+
+# How a source of MLX begins ends with this line (`MLX_BEGINNING` in source.rs).
+LAST_LINE_OF_MLX = "#define inf cuda::std::numeric_limits<float>::infinity()\n"
+STANDALONE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../src/gpu/prelude/cuda/standalone.cuh")
+
+
+def standalone(source):
+    beginning, line, rest = source.partition(LAST_LINE_OF_MLX)
+    if not line:
+        sys.exit("this source does not begin as MLX's do")
+    return open(STANDALONE).read() + rest
 
 
 def wheels():
@@ -99,6 +113,7 @@ def resources(binary, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--architecture", default="sm_90a")
+    parser.add_argument("--standalone", action="store_true", help="begin as the engine does, not as MLX does")
     parser.add_argument("--keep", help="folder for the compiled kernels")
     parser.add_argument("sources", nargs="+")
     arguments = parser.parse_args()
@@ -113,6 +128,8 @@ def main():
     failures = 0
     for path in arguments.sources:
         source = open(path).read()
+        if arguments.standalone:
+            source = standalone(source)
         binary, log = compile_source(nvrtc, path, source, arguments.architecture, folder, headers)
         name = os.path.basename(path)
         if binary is None:

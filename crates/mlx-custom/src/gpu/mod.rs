@@ -57,6 +57,7 @@ pub mod metal_check;
 pub mod tokens;
 
 pub use backend::GpuBackend;
+pub use cuda::compile_ahead;
 pub use kernel::GpuKernel;
 pub use launch::{Launch, TemplateValue};
 pub use lowering::{Lowered, ThreadgroupArray};

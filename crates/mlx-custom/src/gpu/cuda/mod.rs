@@ -1,12 +1,19 @@
 //! NVIDIA's GPUs, through MLX's `cuda_kernel`.
 //!
-//! MLX writes the function around the body and compiles it with NVRTC at the first start ([`source`]). It may know a
-//! compiled kernel by its name, so the name carries a digest of everything that the source depends on.
+//! MLX writes the function around the body and compiles it with NVRTC at the first start ([`source`]), unless it finds the kernel
+//! compiled on disk, where [`compile`] puts it. It knows a compiled kernel by its name, so the name carries a digest of everything
+//! that the machine code depends on.
 //!
 //! MLX would write the whole source again at every start; `native/cuda_kernel.cpp` keeps what came of the first.
 
+mod ahead;
+mod compile;
+mod files;
 mod handles;
+mod library;
+mod nvrtc;
 mod source;
+mod target;
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -19,6 +26,7 @@ use mlx_rs::{Array, Dtype, Stream, thread_local_default_stream};
 
 use crate::TensorType;
 use crate::gpu::{GpuKernel, Launch, TemplateValue};
+pub use ahead::compile_ahead;
 use handles::Kernel;
 pub(crate) use source::Source;
 
@@ -74,7 +82,8 @@ pub(crate) fn launch(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>)
 /// # Errors
 /// As [`launch`].
 pub(crate) fn full_source(kernel: &GpuKernel, inputs: &[TensorType], launch: &Launch<'_>) -> Result<String, Exception> {
-    Ok(Source::new(kernel, launch)?.as_mlx_writes_it(kernel, inputs, launch))
+    let types: Vec<Dtype> = inputs.iter().map(|input| input.dtype).collect();
+    Ok(Source::new(kernel, launch)?.as_mlx_writes_it(kernel, &types, launch))
 }
 
 /// Where every launch leaves its CUDA source, on whichever backend it runs: the variable `TINY_LLM_CUDA_SOURCES`.
@@ -104,10 +113,7 @@ pub(crate) fn write_source(
 
 fn prepare(kernel: &GpuKernel, key: &Key, launch: &Launch<'_>) -> Result<Kernel, Exception> {
     let source = Source::new(kernel, launch)?;
-    let mut hasher = std::hash::DefaultHasher::new();
-    (&source.header, &source.body, kernel.inputs, kernel.outputs, kernel.strided).hash(&mut hasher);
-    (&key.inputs, &key.outputs).hash(&mut hasher);
-    let name = format!("{}_{:016x}", kernel.name, hasher.finish());
+    let name = compile::provide(&source, kernel, &key.inputs, launch);
     Kernel::new(&name, kernel, &source)
 }
 

@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 use mlx_rs::Dtype;
 use mlx_rs::error::Exception;
 
-use crate::TensorType;
 use crate::gpu::memory::{ALIGNMENT, threadgroup_bytes};
 use crate::gpu::tokens::{TokenKind, tokenize};
 use crate::gpu::{GpuKernel, Launch, Lowered, TemplateValue, ThreadgroupArray};
@@ -77,6 +76,10 @@ const INDICES: [(&str, &str); 11] = [
     ("threads_per_simdgroup", "constexpr uint threads_per_simdgroup = 32;"),
 ];
 
+/// How every source of MLX begins. `tools/compile_cuda.py` looks for the last of these lines.
+const MLX_BEGINNING: &str = "\n#include \"mlx/backend/cuda/device/utils.cuh\"\n\n#include <cooperative_groups.h>\n\n\
+                             #define inf cuda::std::numeric_limits<float>::infinity()\n\n";
+
 /// The two texts that MLX takes.
 pub(crate) struct Source {
     /// The prelude and the kernel's own functions.
@@ -142,16 +145,25 @@ impl Source {
     }
 
     /// The whole file, as MLX 0.32.2 writes it around both texts.
-    pub(crate) fn as_mlx_writes_it(&self, kernel: &GpuKernel, inputs: &[TensorType], launch: &Launch<'_>) -> String {
-        let mut file = String::from(
-            "\n#include \"mlx/backend/cuda/device/utils.cuh\"\n\n#include <cooperative_groups.h>\n\n\
-             #define inf cuda::std::numeric_limits<float>::infinity()\n\n",
-        );
+    pub(crate) fn as_mlx_writes_it(&self, kernel: &GpuKernel, inputs: &[Dtype], launch: &Launch<'_>) -> String {
+        self.file(MLX_BEGINNING, kernel.name, kernel, inputs, launch)
+    }
+
+    /// The same kernel behind the few declarations that it needs: the same machine code in a fraction of the time. `name` is
+    /// what MLX knows the kernel by.
+    pub(super) fn standalone(&self, name: &str, kernel: &GpuKernel, inputs: &[Dtype], launch: &Launch<'_>) -> String {
+        static BEGINNING: LazyLock<String> =
+            LazyLock::new(|| without_comments(include_str!("../prelude/cuda/standalone.cuh")));
+        self.file(&BEGINNING, name, kernel, inputs, launch)
+    }
+
+    fn file(&self, beginning: &str, name: &str, kernel: &GpuKernel, inputs: &[Dtype], launch: &Launch<'_>) -> String {
+        let mut file = beginning.to_owned();
         file.push_str(&self.header);
         file.push_str("namespace mlx::core::cu {\n\nnamespace cg = cooperative_groups;\n\n");
         let mut parameters = Vec::new();
         for (name, input) in kernel.inputs.iter().zip(inputs) {
-            parameters.push(format!("const {}* {name}", cuda_type(input.dtype)));
+            parameters.push(format!("const {}* {name}", cuda_type(*input)));
             for (kind, suffix) in [("Shape", "shape"), ("Strides", "strides"), ("int", "ndim")] {
                 if self.body.contains(&format!("{name}_{suffix}")) {
                     parameters.push(format!("const __grid_constant__ {kind} {name}_{suffix}"));
@@ -162,12 +174,17 @@ impl Source {
             parameters.push(format!("{}* {name}", cuda_type(output.dtype)));
         }
         let parameters = parameters.join(",\n    ");
-        _ = write!(file, "__global__ void custom_kernel_{}(\n    {parameters}) {{\n", kernel.name);
+        _ = write!(file, "__global__ void {}(\n    {parameters}) {{\n", function_name(name));
         file.push('\n');
         file.push_str(&self.body);
         file.push_str("\n}\n\n} // namespace mlx::core::cu\n");
         file
     }
+}
+
+/// What MLX calls the function of a kernel, and the compiled module too.
+pub(super) fn function_name(name: &str) -> String {
+    format!("custom_kernel_{name}")
 }
 
 /// The template arguments.
