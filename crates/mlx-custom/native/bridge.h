@@ -44,11 +44,13 @@ bool mlx_custom_apply(const char* name, void* operation, mlx_custom_run run, mlx
 // A kernel for NVIDIA's GPUs, as MLX's `cuda_kernel` takes it: see native/cuda_kernel.cpp.
 struct mlx_custom_cuda_kernel;
 
-// All texts are copied. `row_major`: inputs that are not get copied at every start. Null after an error, which it has passed
-// to `report`.
+// All texts are copied. `row_major`: inputs that are not get copied at every start. If `folder` is not null, it is the one where
+// MLX looks for compiled kernels, and this one is there as `custom_kernel_NAME`; `stand_in` is then a short body for it, that
+// names the same shapes and strides. Null after an error, which it has passed to `report`.
 mlx_custom_cuda_kernel* mlx_custom_cuda_kernel_new(const char* name, const char* const* inputs, size_t n_inputs,
                                                    const char* const* outputs, size_t n_outputs, const char* header,
-                                                   const char* body, bool row_major, int32_t dynamic_bytes,
+                                                   const char* body, const char* stand_in, const char* folder,
+                                                   bool row_major, int32_t dynamic_bytes,
                                                    mlx_custom_text report, void* report_context);
 
 void mlx_custom_cuda_kernel_free(mlx_custom_cuda_kernel* kernel);

@@ -3,15 +3,21 @@
 // MLX writes a kernel's whole source again at every start and keeps it in the node of the graph: some ten thousand bytes,
 // copied several times, for each of the hundreds of starts that make a token. But what MLX makes of it, the node's
 // primitive, depends on the grid and the threadgroup alone and never changes. So it is kept, and nodes share it.
+//
+// When a node is evaluated, MLX 0.32.2 looks for the kernel by its name and a hash of its source; to compute that hash takes longer
+// than all else together. Only if the kernel is new, MLX looks for it on disk by the same name, and at last compiles the source.
+// So a kernel that is compiled gets a source of some hundred bytes, and its files get the names that MLX then looks for.
 
-#include <algorithm>
-#include <array>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <sstream>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -22,6 +28,7 @@
 #include "mlx/c/private/enums.h"
 #include "mlx/c/private/stream.h"
 #include "mlx/fast.h"
+#include "mlx/fast_primitives.h"
 #include "mlx/primitives.h"
 
 namespace mx = mlx::core;
@@ -60,7 +67,9 @@ struct mlx_custom_cuda_kernel {
     bool operator==(const Start&) const = default;
   };
 
-  explicit mlx_custom_cuda_kernel(mx::fast::CustomKernelFunction function) : function_(std::move(function)) {}
+  mlx_custom_cuda_kernel(mx::fast::CustomKernelFunction from_source, mx::fast::CustomKernelFunction compiled,
+                         std::filesystem::path folder)
+      : from_source_(std::move(from_source)), compiled_(std::move(compiled)), folder_(std::move(folder)) {}
 
   std::vector<mx::array> start(const Start& start, std::vector<mx::Shape> shapes, const std::vector<mx::Dtype>& dtypes,
                                const std::vector<mx::array>& inputs) {
@@ -70,8 +79,19 @@ struct mlx_custom_cuda_kernel {
         return mx::array::make_arrays(std::move(shapes), dtypes, primitive, inputs);
       }
     }
-    auto arrays =
-        function_(inputs, shapes, dtypes, start.grid, start.threadgroup, {}, start.fill, false, start.stream);
+    const auto make = [&](const mx::fast::CustomKernelFunction& function) {
+      return function(inputs, shapes, dtypes, start.grid, start.threadgroup, {}, start.fill, false, start.stream);
+    };
+    std::vector<mx::array> arrays;
+    if (compiled_) {
+      arrays = make(compiled_);
+      if (!name_files(arrays.at(0).primitive())) {
+        arrays.clear();
+      }
+    }
+    if (arrays.empty()) {
+      arrays = make(from_source_);
+    }
     if (kept_.size() == kMaxKept) {
       kept_.erase(kept_.begin());
     }
@@ -80,7 +100,26 @@ struct mlx_custom_cuda_kernel {
   }
 
  private:
-  mx::fast::CustomKernelFunction function_;
+  // Gives the compiled kernel's files the names by which MLX will look for them.
+  bool name_files(const mx::Primitive& primitive) const {
+    const auto state = static_cast<const mx::fast::CustomKernel&>(primitive).state();
+    const std::string& name = std::get<0>(state);
+    std::ostringstream module;
+    module << name << '_' << std::hex << std::hash<std::string>()(std::get<1>(state));
+    // MLX looks for the second first.
+    for (const char* extension : {".txt", ".ptx"}) {
+      const auto file = folder_ / (name + extension), link = folder_ / (module.str() + extension);
+      std::error_code error;
+      std::filesystem::create_hard_link(file, link, error);
+      if (error && !std::filesystem::exists(link, error)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  mx::fast::CustomKernelFunction from_source_, compiled_;  // the second is empty if the kernel is not compiled
+  std::filesystem::path folder_;
   std::mutex mutex_;
   std::vector<std::pair<Start, std::shared_ptr<mx::Primitive>>> kept_;  // the oldest first
 };
@@ -88,13 +127,16 @@ struct mlx_custom_cuda_kernel {
 extern "C" mlx_custom_cuda_kernel* mlx_custom_cuda_kernel_new(const char* name, const char* const* inputs,
                                                               size_t n_inputs, const char* const* outputs,
                                                               size_t n_outputs, const char* header, const char* body,
-                                                              bool row_major, int32_t dynamic_bytes,
+                                                              const char* stand_in, const char* folder, bool row_major,
+                                                              int32_t dynamic_bytes,
                                                               mlx_custom_text report, void* report_context) {
   mlx_custom_cuda_kernel* kernel = nullptr;
   guarded(report, report_context, [&] {
-    kernel = new mlx_custom_cuda_kernel(mx::fast::cuda_kernel(name, {inputs, inputs + n_inputs},
-                                                              {outputs, outputs + n_outputs}, body, header, row_major,
-                                                              dynamic_bytes));
+    const auto make = [&](const char* the_body, const char* the_header) {
+      return mx::fast::cuda_kernel(name, {inputs, inputs + n_inputs}, {outputs, outputs + n_outputs}, the_body,
+                                   the_header, row_major, dynamic_bytes);
+    };
+    kernel = new mlx_custom_cuda_kernel(make(body, header), folder ? make(stand_in, "") : nullptr, folder ? folder : "");
   });
   return kernel;
 }

@@ -85,22 +85,44 @@ impl Job {
     }
 }
 
-/// The name that MLX shall know the kernel by: it changes with everything that the compiled kernel depends on. When this
-/// returns, the kernel is compiled, or will be by the [`compile_ahead`](ahead::compile_ahead) around it, if that is possible.
-pub(super) fn provide(source: &Source, kernel: &GpuKernel, inputs: &[Dtype], launch: &Launch<'_>) -> String {
+/// What became of a kernel.
+pub(super) struct Provided {
+    /// The name that MLX shall know it by: it changes with everything that the compiled kernel depends on.
+    pub(super) name: String,
+    pub(super) state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is compiled, in this folder.
+    Compiled(PathBuf),
+    /// The [`compile_ahead`](ahead::compile_ahead) around it will compile it.
+    PutOff,
+    /// MLX has to compile it.
+    Source,
+}
+
+/// Compiles the kernel, unless it is compiled, or has it compiled later.
+pub(super) fn provide(source: &Source, kernel: &GpuKernel, inputs: &[Dtype], launch: &Launch<'_>) -> Provided {
     let compiler = COMPILER.as_ref();
     let (versions, options) =
         compiler.map_or(("", [].as_slice()), |compiler| (compiler.versions.as_str(), compiler.options.as_slice()));
     let name = name(kernel, &source.standalone(kernel.name, kernel, inputs, launch), versions, options);
-    if let Some(compiler) = compiler {
-        let job = Job { source: source.standalone(&name, kernel, inputs, launch), name: name.clone() };
-        if compiler.needs(&job)
-            && let Some(job) = ahead::put_off(job)
-        {
-            compiler.provide(&job);
+    let Some(compiler) = compiler else { return Provided { name, state: State::Source } };
+    let job = Job { source: source.standalone(&name, kernel, inputs, launch), name: name.clone() };
+    let compiled = || State::Compiled(compiler.folder.clone());
+    let state = if !compiler.needs(&job) {
+        compiled()
+    } else {
+        match ahead::put_off(job) {
+            None => State::PutOff,
+            Some(job) => {
+                compiler.provide(&job);
+                if compiler.needs(&job) { State::Source } else { compiled() }
+            }
         }
-    }
-    name
+    };
+    Provided { name, state }
 }
 
 fn name(kernel: &GpuKernel, source: &str, versions: &str, options: &[String]) -> String {
@@ -243,5 +265,14 @@ mod tests {
             assert!(binary.windows(entry.len()).any(|part| part == entry), "{mangled}");
         }
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_stand_in_says_what_mlx_looks_for_and_never_compiles() {
+        let (source, _) = source(&KERNEL, Dtype::Float32);
+        let stand_in = source.stand_in(&KERNEL);
+        assert!(stand_in.starts_with("#error "), "{stand_in}");
+        assert!(stand_in.contains("x_shape") && !stand_in.contains("x_strides"), "{stand_in}");
+        assert!(stand_in.len() < 200, "its hash is computed at every start: {stand_in}");
     }
 }

@@ -1,6 +1,7 @@
 //! Kernels as `native/cuda_kernel.cpp` keeps them.
 
 use std::ffi::{CString, c_char, c_void};
+use std::path::Path;
 use std::ptr::{self, NonNull};
 
 use mlx_rs::error::Exception;
@@ -26,6 +27,8 @@ unsafe extern "C" {
         n_outputs: usize,
         header: *const c_char,
         body: *const c_char,
+        stand_in: *const c_char,
+        folder: *const c_char,
         row_major: bool,
         dynamic_bytes: i32,
         report: Text,
@@ -60,12 +63,23 @@ unsafe impl Send for Kernel {}
 unsafe impl Sync for Kernel {}
 
 impl Kernel {
-    pub(super) fn new(name: &str, kernel: &GpuKernel, source: &Source) -> Result<Self, Exception> {
+    /// `folder`: where it is compiled, if it is.
+    ///
+    /// # Errors
+    /// MLX has no CUDA.
+    pub(super) fn new(
+        name: &str,
+        kernel: &GpuKernel,
+        source: &Source,
+        folder: Option<&Path>,
+    ) -> Result<Self, Exception> {
         let texts = |names: &[&str]| names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>();
         let (inputs, outputs) = (texts(kernel.inputs)?, texts(kernel.outputs)?);
         let pointers = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect::<Vec<_>>();
         let (input_names, output_names) = (pointers(&inputs), pointers(&outputs));
         let (name, header, body) = (c_string(name)?, c_string(&source.header)?, c_string(&source.body)?);
+        let stand_in = c_string(&source.stand_in(kernel))?;
+        let folder = folder.and_then(|folder| CString::new(folder.as_os_str().as_encoded_bytes()).ok());
         let dynamic_bytes = to_i32(source.dynamic_bytes)?;
         let mut message = String::new();
         // SAFETY: the declaration matches native/bridge.h. All texts end with NUL and live during the call, which copies them.
@@ -79,6 +93,8 @@ impl Kernel {
                 output_names.len(),
                 header.as_ptr(),
                 body.as_ptr(),
+                stand_in.as_ptr(),
+                folder.as_ref().map_or(ptr::null(), |folder| folder.as_ptr()),
                 !kernel.strided,
                 dynamic_bytes,
                 append,

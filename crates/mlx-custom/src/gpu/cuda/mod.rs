@@ -4,7 +4,9 @@
 //! compiled on disk, where [`compile`] puts it. It knows a compiled kernel by its name, so the name carries a digest of everything
 //! that the machine code depends on.
 //!
-//! MLX would write the whole source again at every start; `native/cuda_kernel.cpp` keeps what came of the first.
+//! At every start MLX would write the whole source again, and compute a hash of it, which takes longer than the rest of the start.
+//! So MLX gets no source of a kernel that is compiled ([`Source::stand_in`]), and `native/cuda_kernel.cpp` keeps what came of the
+//! first start.
 
 mod ahead;
 mod compile;
@@ -27,6 +29,7 @@ use mlx_rs::{Array, Dtype, Stream, thread_local_default_stream};
 use crate::TensorType;
 use crate::gpu::{GpuKernel, Launch, TemplateValue};
 pub use ahead::compile_ahead;
+use compile::State;
 use handles::Kernel;
 pub(crate) use source::Source;
 
@@ -69,8 +72,11 @@ pub(crate) fn launch(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>)
     let compiled = match known {
         Some(compiled) => compiled,
         None => {
-            let compiled = Arc::new(prepare(kernel, &key, launch)?);
-            KERNELS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
+            let (compiled, is_final) = prepare(kernel, &key, launch)?;
+            let compiled = Arc::new(compiled);
+            if is_final {
+                KERNELS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
+            }
             compiled
         }
     };
@@ -111,10 +117,16 @@ pub(crate) fn write_source(
     fs::write(&path, source).map_err(|error| Exception::custom(format!("cannot write {}: {error}", path.display())))
 }
 
-fn prepare(kernel: &GpuKernel, key: &Key, launch: &Launch<'_>) -> Result<Kernel, Exception> {
+/// The kernel, and whether that is the last word on it.
+fn prepare(kernel: &GpuKernel, key: &Key, launch: &Launch<'_>) -> Result<(Kernel, bool), Exception> {
     let source = Source::new(kernel, launch)?;
-    let name = compile::provide(&source, kernel, &key.inputs, launch);
-    Kernel::new(&name, kernel, &source)
+    let provided = compile::provide(&source, kernel, &key.inputs, launch);
+    let folder = match &provided.state {
+        State::Compiled(folder) => Some(folder.as_path()),
+        State::PutOff | State::Source => None,
+    };
+    let compiled = Kernel::new(&provided.name, kernel, &source, folder)?;
+    Ok((compiled, provided.state != State::PutOff))
 }
 
 /// The stream of `with_stream` or `with_device`, else the GPU's default.
