@@ -44,7 +44,7 @@ use tiny_llm::{AttentionBackend, AttentionMask, GpuKvCache, KvCache, Offset, Res
 
 const DAY: &str = "week2_day5";
 const WHOLE: KernelChoice = KernelChoice::Decode { splits: 1 };
-const WIDE: KernelChoice = KernelChoice::PrefillWide { simd_groups: 4 };
+const WIDE: KernelChoice = KernelChoice::PrefillWide { simd_groups: 8 };
 const SMALL_TILES: KernelChoice = KernelChoice::Prefill { tiles: Tiles { simd_groups: 2, row_tiles: 1, keys: 32 } };
 
 fn sizes(heads: [i32; 2], query_len: i32, key_len: i32, head_dim: i32) -> Sizes {
@@ -372,10 +372,10 @@ fn check_wide(inputs: &Inputs, mask: &AttentionMask, simd_groups: usize) {
     check_inputs_on(backends, inputs, mask, choice);
 }
 
-/// Around tiles of 64 queries and of 64 keys: one threadgroup and several, full and not.
+/// Around tiles of 64 queries and of 64 keys, and of 128: one threadgroup and several, full and not.
 #[rstest]
 fn task_5_wide_tiles(
-    #[values(1, 63, 64, 65, 130)] query_len: i32,
+    #[values(1, 63, 64, 65, 128, 130)] query_len: i32,
     #[values(0, 1, 63, 70)] past: i32,
     #[values(64, 128)] head_dim: i32,
 ) {
@@ -384,6 +384,7 @@ fn task_5_wide_tiles(
     let inputs = in_cache(Inputs::random(&mut rng, sizes, Dtype::Bfloat16));
     for mask in [AttentionMask::Causal, AttentionMask::None] {
         check_wide(&inputs, &mask, 4);
+        check_wide(&inputs, &mask, 8);
     }
 }
 
@@ -403,13 +404,13 @@ fn task_5_wide_tiles_in_another_order(#[values(64, 128)] head_dim: i32) {
     let lay = |array: &Array| must(Memory::OtherOrder.lay(array));
     let inputs = Inputs { query: lay(&query), key: lay(&key), value: lay(&value) };
     check_wide(&inputs, &AttentionMask::Causal, 4);
-    check_wide(&Inputs { query, key, value: lay(&value) }, &AttentionMask::None, 4);
+    check_wide(&Inputs { query, key, value: lay(&value) }, &AttentionMask::None, 8);
 }
 
 #[test]
 fn task_5_wide_tiles_large_scores() {
     for inputs in large_scores() {
-        check_wide(&inputs, &AttentionMask::Causal, 4);
+        check_wide(&inputs, &AttentionMask::Causal, 8);
     }
 }
 

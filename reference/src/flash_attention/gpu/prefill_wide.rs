@@ -9,10 +9,14 @@ use super::problem::Problem;
 use super::{bits, prefill};
 use crate::Result;
 
-/// SIMD groups of a threadgroup, each with 16 queries. Four leave room for a second threadgroup on a processor of the GPU.
-pub const SIMD_GROUPS: usize = 4;
-/// Keys in a tile. Two tiles of keys, two of values and the queries are 85 KiB at D = 128.
-const KEYS: usize = 64;
+/// SIMD groups of a threadgroup, each with 16 queries. Eight share keys and values, which come from the cache of the whole GPU.
+pub const SIMD_GROUPS: usize = 8;
+
+/// Keys in a tile. With eight SIMD groups a threadgroup has a processor of the GPU to itself, and room for larger tiles: two of
+/// keys, two of values and the queries are 170 KiB at D = 128. Two threadgroups of four take 85 each.
+fn keys(simd_groups: usize) -> usize {
+    if simd_groups == 8 { 128 } else { 64 }
+}
 
 /// Whether the kernel can compute this, on this backend.
 ///
@@ -51,7 +55,7 @@ pub fn run(problem: &Problem<'_>, backend: GpuBackend, simd_groups: usize) -> Re
         template: &[
             ("T", TemplateValue::Dtype(dtype)),
             ("D", TemplateValue::Int(shape.head_dim as i32)),
-            ("KEYS", TemplateValue::Int(KEYS as i32)),
+            ("KEYS", TemplateValue::Int(keys(simd_groups) as i32)),
             ("SIMD_GROUPS", TemplateValue::Int(simd_groups as i32)),
             ("CAUSAL", TemplateValue::Bool(problem.is_causal())),
             ("SCALE_BITS", bits(problem.scale)),
