@@ -12,7 +12,8 @@
 //! Nothing depends on it. Where a part is missing (the compiler, a folder that can be written) or a kernel doesn't compile, MLX
 //! compiles by itself and says what is wrong.
 //!
-//! Files stay until somebody deletes them; any may go at any time. Their names say what they were made from, so none is ever out
+//! Files stay until somebody deletes them; any may go at any time (a program that is just about to load one then asks to be started
+//! again). Their names say what they were made from, so none is ever out
 //! of date. `MLX_PTX_CACHE_DIR` names their folder; without it, that is `mlx/<version of MLX>/ptx` in the system's folder for
 //! temporary files.
 
