@@ -731,6 +731,11 @@ fn task_5_errors_of_a_model_that_works_ahead() {
 }
 
 #[test]
+fn task_5_the_order_of_working_ahead() {
+    works_ahead::check_order();
+}
+
+#[test]
 fn task_5_the_model_refuses_what_does_not_fit() {
     check_model_refuses();
 }
