@@ -12,14 +12,14 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use crate::most_likely::MostLikely;
 use crate::{Error, GenerateOptions, Generation, KvCache, LanguageModel, LogitsToKeep, Result, StopReason, Timings};
 
-/// What [`generate`](crate::generate) answers with [`Sampler::greedy`](crate::Sampler::greedy), which calls this where
+/// What [`generate`](crate::generate()) answers with [`Sampler::greedy`](crate::Sampler::greedy), which calls this where
 /// [`LanguageModel::works_ahead`]. The prompt has been checked.
 ///
 /// A step that was started for a token that turns out to be the last is dropped, with whatever error it had. The cache has
 /// seen a token too many then, and nobody looks at it any more.
 ///
 /// # Errors
-/// As [`generate`](crate::generate), and [`Error::InvalidArgument`] when the model has no cache.
+/// As [`generate`](crate::generate()), and [`Error::InvalidArgument`] when the model has no cache.
 pub(crate) fn generate_ahead(
     model: &dyn LanguageModel,
     prompt: &[u32],
