@@ -20,6 +20,7 @@
 //! Array shapes stand beside the code as `[B, H, L, D]`; the letters are explained in the book's glossary.
 //! Arrays are lazy: a function returns a description of the computation, and MLX runs it when a value is needed.
 
+mod ahead;
 pub mod attention;
 pub mod attention_backend;
 pub mod device;

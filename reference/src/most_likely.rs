@@ -5,18 +5,60 @@ use mlx_rs::{Array, transforms};
 
 use crate::{Error, Result};
 
-/// What [`greedy`](crate::greedy) answers. Both questions are answered where the logits are, and waited for once: only a token
-/// and a bool come from a GPU, and not 150,000 logits.
+/// What [`greedy`](crate::greedy) answers.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when `logits` is not `[B, V]` or contains NaN.
+/// As [`MostLikely::new`] and [`MostLikely::read`].
 pub(crate) fn most_likely(logits: &Array) -> Result<Vec<u32>> {
+    MostLikely::new(logits)?.read()
+}
+
+/// The most likely token of each row, and whether there is any NaN, before anybody has waited for them. Both questions are
+/// answered where the logits are, and waited for once: only tokens and a bool come from a GPU, and not 150,000 logits.
+pub(crate) struct MostLikely {
+    /// `[B]`, u32.
+    token_ids: Array,
+    /// One bool.
+    has_nan: Array,
+}
+
+impl MostLikely {
     const OPERATION: &str = "Sampler::sample";
-    logits_shape(OPERATION, logits)?;
-    let (token_ids, has_nan) = (argmax_axis(logits, -1, false)?, has_nan(logits)?);
-    transforms::eval([&token_ids, &has_nan])?;
-    refuse_nan(OPERATION, &has_nan)?;
-    Ok(token_ids.as_slice::<u32>().to_vec())
+
+    /// Of `logits` (`[B, V]`). Computes nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when `logits` is not `[B, V]`.
+    pub(crate) fn new(logits: &Array) -> Result<Self> {
+        logits_shape(Self::OPERATION, logits)?;
+        Ok(Self { token_ids: argmax_axis(logits, -1, false)?, has_nan: has_nan(logits)? })
+    }
+
+    /// Starts the computation and does not wait for it.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] when MLX cannot start it.
+    pub(crate) fn start(&self) -> Result<()> {
+        Ok(transforms::async_eval([&self.token_ids, &self.has_nan])?)
+    }
+
+    /// The tokens as input of a model: `[B, 1]`. Does not wait for them.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] when MLX refuses.
+    pub(crate) fn token_ids(&self) -> Result<Array> {
+        Ok(self.token_ids.expand_dims(-1)?)
+    }
+
+    /// Waits for the tokens.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the logits contain NaN.
+    pub(crate) fn read(&self) -> Result<Vec<u32>> {
+        transforms::eval([&self.token_ids, &self.has_nan])?;
+        refuse_nan(Self::OPERATION, &self.has_nan)?;
+        Ok(self.token_ids.as_slice::<u32>().to_vec())
+    }
 }
 
 /// The shape of `[B, V]` logits.

@@ -393,4 +393,8 @@ impl LanguageModel for Qwen2Model {
         Some(self.layers.iter().map(|_| Box::new(FullKvCache::new()) as Box<dyn KvCache>).collect())
         // [end]
     }
+
+    fn works_ahead(&self) -> bool {
+        self.keeps_a_gpu_busy()
+    }
 }

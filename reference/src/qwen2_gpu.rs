@@ -22,6 +22,12 @@ impl Qwen2Model {
         blocks.collect()
     }
 
+    /// Whether all layers run on a real GPU. The emulator computes where the CPU would build the next step.
+    pub(crate) fn keeps_a_gpu_busy(&self) -> bool {
+        // A backend that can't be read is an error where a kernel is started.
+        self.gpu_blocks().is_some() && GpuBackend::current().is_ok_and(|backend| backend != GpuBackend::Emulator)
+    }
+
     /// As [`Qwen2Model::forward`], with these layers.
     pub(crate) fn forward_on_gpu(
         &self,

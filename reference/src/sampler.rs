@@ -140,6 +140,11 @@ impl Sampler {
         // [end]
     }
 
+    /// Whether it takes the most likely token of the logits as they are.
+    pub(crate) fn is_plain_greedy(&self) -> bool {
+        self.filters.is_empty() && self.random.is_none()
+    }
+
     /// Chooses a token for each row of `logits` (`[B, V]`).
     ///
     /// `history` has one entry per row: the tokens so far, prompt included.
@@ -148,7 +153,7 @@ impl Sampler {
     /// [`Error::InvalidArgument`] when the logits contain NaN or a filter refuses.
     pub fn sample(&mut self, logits: &Array, history: &[Vec<u32>]) -> Result<Vec<u32>> {
         // Given, so that day 1.6 can generate before this day is written.
-        if self.filters.is_empty() && self.random.is_none() {
+        if self.is_plain_greedy() {
             return most_likely(logits);
         }
         // [task 1.7.5] Sampler::sample

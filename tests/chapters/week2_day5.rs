@@ -9,9 +9,11 @@ mod gpu_model;
 #[allow(dead_code)] // day 2.2 uses the rest
 mod quantized_models;
 mod refusals;
+mod scripted;
 #[allow(dead_code)] // day 2.4 uses the rest
 mod tiled;
 mod tiny_models;
+mod works_ahead;
 
 use gpu_attention::{Memory, check_case, check_inputs, check_inputs_on, in_cache};
 use gpu_model::{
@@ -713,6 +715,25 @@ fn task_5_the_model(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &
 #[case("tiny-qwen2-mixed", "seven_tokens")]
 fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
     check_generation(model, prompt);
+}
+
+/// As without working ahead: the tokens, the callback, the reason for stopping.
+#[rstest]
+#[case("tiny-qwen2-4bit", Dtype::Float32)]
+#[case("tiny-qwen2-4bit", Dtype::Bfloat16)]
+fn task_5_the_model_works_ahead(#[case] model: &str, #[case] dtype: Dtype) {
+    works_ahead::check_ends(model, dtype);
+}
+
+/// Of a model that the tests script.
+#[test]
+fn task_5_errors_of_a_model_that_works_ahead() {
+    works_ahead::check_errors();
+}
+
+#[test]
+fn task_5_the_order_of_working_ahead() {
+    works_ahead::check_order();
 }
 
 #[test]

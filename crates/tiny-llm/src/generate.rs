@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
+use crate::ahead::generate_ahead;
 use crate::{Error, KvCache, LanguageModel, LogitsToKeep, Result, Sampler, StopStringMatcher};
 
 /// When to stop.
@@ -123,6 +124,10 @@ pub fn generate(
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Generation> {
     check_prompt(model, prompt)?;
+    // From day 2.5 on, on a GPU, nobody waits for a token before the next step is started.
+    if sampler.is_plain_greedy() && model.works_ahead() {
+        return generate_ahead(model, prompt, options, on_token);
+    }
     // [task 1.6.2] generate
     todo!("week 1 day 6 task 2: generate - see book/src/week1/day6.md")
     // [end]

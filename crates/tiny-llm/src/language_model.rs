@@ -34,4 +34,10 @@ pub trait LanguageModel {
     fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {
         None
     }
+
+    /// Whether greedy generation starts each step before the token of the one before it is known. Such a model has a cache,
+    /// and [`forward`](Self::forward) never reads the numbers in `token_ids`. It pays where a GPU would wait for the CPU.
+    fn works_ahead(&self) -> bool {
+        false
+    }
 }

@@ -30,6 +30,7 @@
 // Half-written code should compile quietly. Remove this line when you are done.
 #![allow(dead_code, unreachable_code, unused_imports, unused_mut, unused_variables)]
 
+mod ahead;
 pub mod attention;
 pub mod attention_backend;
 pub mod device;
