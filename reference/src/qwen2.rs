@@ -395,6 +395,6 @@ impl LanguageModel for Qwen2Model {
     }
 
     fn works_ahead(&self) -> bool {
-        self.keeps_a_gpu_busy()
+        self.works_ahead_on_gpu()
     }
 }

@@ -7,6 +7,8 @@
 
 #include "bridge.h"
 
+#include "guarded.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -283,19 +285,12 @@ extern "C" bool mlx_custom_apply(const char* name, void* operation, mlx_custom_r
                                  mlx_stream stream, const mlx_array* inputs, size_t n_inputs,
                                  const mlx_custom_output* outputs, size_t n_outputs, mlx_array* results,
                                  mlx_custom_text report, void* report_context) {
-  try {
+  return guarded(report, report_context, [&] {
     // From here on the operation is destroyed with its last owner, also if this line itself fails.
     std::shared_ptr<void> owned(operation, drop);
     auto arrays = make_node(name, std::move(owned), run, stream, inputs, n_inputs, outputs, n_outputs);
     for (size_t i = 0; i < n_outputs; ++i) {
       results[i] = mlx_array_new_(std::move(arrays[i]));
     }
-    return true;
-  } catch (const std::exception& error) {
-    report(report_context, error.what(), std::strlen(error.what()));
-  } catch (...) {
-    constexpr char unknown[] = "unknown C++ exception";
-    report(report_context, unknown, sizeof(unknown) - 1);
-  }
-  return false;
+  });
 }

@@ -124,7 +124,7 @@ pub fn generate(
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Generation> {
     check_prompt(model, prompt)?;
-    // From day 2.5 on, on a GPU, nobody waits for a token before the next step is started.
+    // The same, with each step started before the token of the one before it is known.
     if sampler.is_plain_greedy() && model.works_ahead() {
         return generate_ahead(model, prompt, options, on_token);
     }

@@ -27,7 +27,7 @@ impl Qwen2Model {
     ///
     /// Not the default yet: it was not measured on a GPU. While a step runs, MLX may keep its hold on the buffers of keys and
     /// values, and then the next step's append copies them.
-    pub(crate) fn keeps_a_gpu_busy(&self) -> bool {
+    pub(crate) fn works_ahead_on_gpu(&self) -> bool {
         // A backend that can't be read is an error where a kernel is started.
         std::env::var_os("TINY_LLM_AHEAD").is_some_and(|value| value == "1")
             && self.gpu_blocks().is_some()

@@ -54,7 +54,7 @@ pub fn measure(threads: usize) -> Machine {
 /// The same for the GPU that MLX uses, whose rates are those of a copy and of a product of bf16 matrices.
 ///
 /// # Errors
-/// MLX cannot run on it, or it has less than 3 GB of free memory.
+/// MLX cannot run on it, or it lacks the memory for 2.5 GB of arrays.
 pub fn measure_gpu(threads: usize) -> Result<Machine> {
     Ok(Machine {
         cpu: format!("GPU ({}) beside {}", GpuBackend::current()?.word(), facts::processor()),

@@ -4,7 +4,7 @@
 //! compiled on disk, where [`compile`] puts it. It knows a compiled kernel by its name, so the name carries a digest of everything
 //! that the machine code depends on.
 //!
-//! At every start MLX would write the whole source again, and compute a hash of it, which takes longer than the rest of the start.
+//! At every start MLX would write the whole source again, and compute a hash of it: the longer the source, the dearer the start.
 //! So MLX gets no source of a kernel that is compiled ([`Source::stand_in`]), and `native/cuda_kernel.cpp` keeps what came of the
 //! first start.
 
