@@ -15,7 +15,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCES: [&str; 2] = ["native/bridge.cpp", "native/cuda_kernel.cpp"];
+const SOURCES: [&str; 3] = ["native/append_buffer.cpp", "native/bridge.cpp", "native/cuda_kernel.cpp"];
 const RUN_SETUP: &str = "MLX's headers were not found; on Linux run `cargo xtask setup`";
 
 fn main() {

@@ -70,6 +70,7 @@
 //!
 //! The appendix "A primitive in MLX's graph" of the course's book tells the whole story.
 
+mod append_buffer;
 mod apply;
 mod bridge;
 mod constant;
@@ -88,6 +89,7 @@ mod tensor_mut;
 mod tensor_type;
 mod threads;
 
+pub use append_buffer::AppendBuffer;
 pub use apply::{apply, apply_n};
 pub use constant::Constant;
 pub use element::Element;

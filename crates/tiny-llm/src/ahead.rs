@@ -31,7 +31,7 @@ pub(crate) fn generate_ahead(
     let Some(mut cache) = model.new_cache() else {
         return Err(Error::invalid("generate", "a model that works ahead has a cache"));
     };
-    let prompt_ids = Array::from_slice(prompt, &[1, prompt.len() as i32]);
+    let mut unseen = Array::from_slice(prompt, &[1, prompt.len() as i32]);
     let mut tokens = Vec::new();
     let mut phase_start = Instant::now();
     // Known without knowing any token: why there is no step after so many of them.
@@ -51,14 +51,15 @@ pub(crate) fn generate_ahead(
         }
         let step = match started_early.take() {
             Some(step) => step?,
-            None => start_step(model, &prompt_ids, &mut cache)?,
+            None => start_step(model, &unseen, &mut cache)?,
         };
-        // No `?`: an error counts once the step turns out to be needed.
-        started_early = match end_after(tokens.len() + 1) {
-            Some(_) => None,
-            None => Some(step.token_ids().and_then(|newest| start_step(model, &newest, &mut cache))),
-        };
+        // Not behind the prompt: the first token is awaited, and the GPU needs longer for a prompt than the CPU for a step.
+        if !tokens.is_empty() && end_after(tokens.len() + 1).is_none() {
+            // No `?`: an error counts once the step turns out to be needed.
+            started_early = Some(step.token_ids().and_then(|newest| start_step(model, &newest, &mut cache)));
+        }
         let token = step.read()?[0];
+        unseen = Array::from_slice(&[token], &[1, 1]);
 
         if tokens.is_empty() {
             timings.prefill = phase_start.elapsed();

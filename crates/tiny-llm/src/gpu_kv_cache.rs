@@ -1,22 +1,22 @@
 //! A cache for a model on a GPU: keys and values in one buffer, appended to by MLX's own operations.
 //!
 //! An operation in Rust would make the GPU wait for the CPU. And what a token costs there is the number of kernels, not
-//! its bytes, so keys and values are heads of one buffer: one assignment appends both.
+//! its bytes, so keys and values are heads of one buffer: one append takes both. It writes in place also while the GPU works on
+//! the token before.
 
-use std::ops::Range;
-
-use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
+use mlx_custom::AppendBuffer;
 use mlx_rs::{Array, Dtype, ops};
 
 use crate::{Error, FullKvCache, KvCache, Offset, Result};
+
+const HEAD_AXIS: usize = 1;
+const TOKEN_AXIS: usize = 2;
 
 /// Keeps the keys and values of all tokens of one layer, as [`FullKvCache`] does, on the device where they are.
 #[derive(Debug)]
 pub struct GpuKvCache {
     /// `[B, 2 * H_kv, capacity, D]`: the heads of the keys, then those of the values; `None` until the first tokens come.
-    buffer: Option<Array>,
-    /// How many tokens of the buffer are filled and not forgotten.
-    len: usize,
+    buffer: Option<AppendBuffer>,
     /// The capacity is a multiple of this many tokens.
     step: usize,
     bytes_copied: u64,
@@ -25,7 +25,7 @@ pub struct GpuKvCache {
 impl GpuKvCache {
     /// An empty cache. It allocates nothing before the first tokens come.
     pub fn new() -> Self {
-        Self { buffer: None, len: 0, step: FullKvCache::DEFAULT_STEP, bytes_copied: 0 }
+        Self { buffer: None, step: FullKvCache::DEFAULT_STEP, bytes_copied: 0 }
     }
 
     /// An empty cache that grows by `step` tokens at a time.
@@ -41,7 +41,7 @@ impl GpuKvCache {
 
     /// How many tokens fit before the buffer has to grow.
     pub fn capacity(&self) -> usize {
-        self.buffer.as_ref().map_or(0, |buffer| buffer.dim(2) as usize)
+        self.buffer.as_ref().map_or(0, AppendBuffer::capacity)
     }
 
     /// Bytes of keys and values moved so far: every new token once, and stored ones whenever they had to be copied. Counted
@@ -50,41 +50,29 @@ impl GpuKvCache {
         self.bytes_copied
     }
 
-    /// Appends new tokens, keys and values together of shape `[B, 2 * H_kv, L, D]`: `assign` writes them to the buffer, at
-    /// these tokens. Returns keys and values of all tokens.
-    ///
-    /// If nobody else sees the buffer when the result is evaluated, MLX writes into its memory.
-    fn append(
-        &mut self,
-        shape: [i32; 4],
-        dtype: Dtype,
-        assign: impl FnOnce(&mut Array, Range<i32>) -> Result<()>,
-    ) -> Result<(Array, Array)> {
-        self.check_new(shape, dtype)?;
+    fn len(&self) -> usize {
+        self.buffer.as_ref().map_or(0, AppendBuffer::len)
+    }
+
+    /// The buffer, in which `n_new` more tokens fit: what is stored moves to a larger one if they wouldn't.
+    fn make_room(&mut self, shape: [i32; 4], dtype: Dtype) -> Result<&mut AppendBuffer> {
         let [batch, heads, n_new, head_dim] = shape;
-        let (len, end) = (self.len as i32, self.len as i32 + n_new);
-        let mut n_moved = n_new;
-        let mut buffer = match &self.buffer {
-            Some(stored) if end <= stored.dim(2) => stored.clone(),
-            stored => {
-                let capacity = (end as usize).next_multiple_of(self.step) as i32;
-                let mut larger = ops::zeros_dtype(&[batch, heads, capacity, head_dim], dtype)?;
-                if let Some(stored) = stored {
-                    larger.try_index_mut((.., .., ..len), stored.try_index((.., .., ..len))?)?;
-                    n_moved += len;
-                }
-                larger
+        let end = self.len() + n_new as usize;
+        if end > self.capacity() {
+            let capacity = end.next_multiple_of(self.step) as i32;
+            let mut larger = AppendBuffer::new(&[batch, heads, capacity, head_dim], TOKEN_AXIS, dtype)?;
+            if let Some(stored) = &self.buffer {
+                larger.append(&stored.view(HEAD_AXIS, 0..heads as usize)?)?;
+                self.count_bytes([batch, heads, larger.len() as i32, head_dim], dtype);
             }
-        };
-        assign(&mut buffer, len..end)?;
-        let keys = buffer.try_index((.., ..heads / 2, ..end))?;
-        let values = buffer.try_index((.., heads / 2.., ..end))?;
-        // Drops the old buffer: from here on only the graph holds it.
-        (self.buffer, self.len) = (Some(buffer), end as usize);
+            self.buffer = Some(larger);
+        }
+        self.buffer.as_mut().ok_or_else(|| Error::invalid("GpuKvCache", "there are no tokens to append"))
+    }
+
+    fn count_bytes(&mut self, shape: [i32; 4], dtype: Dtype) {
         let size = if dtype == Dtype::Float32 { 4 } else { 2 };
-        self.bytes_copied +=
-            u64::from((batch * heads * head_dim).unsigned_abs()) * n_moved.unsigned_abs() as u64 * size;
-        Ok((keys, values))
+        self.bytes_copied += shape.iter().map(|len| u64::from(len.unsigned_abs())).product::<u64>() * size;
     }
 
     fn check_new(&self, shape: [i32; 4], dtype: Dtype) -> Result<()> {
@@ -116,12 +104,8 @@ impl KvCache for GpuKvCache {
     /// floating-point dtype, have no tokens, or differ from what is stored in more than L.
     fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         match (keys.shape(), keys.dtype()) {
-            (&[batch, heads, n_new, head_dim], dtype) if (values.shape(), values.dtype()) == (keys.shape(), dtype) => {
-                self.append([batch, 2 * heads, n_new, head_dim], dtype, |buffer, tokens| {
-                    buffer.try_index_mut((.., ..heads, tokens.clone()), keys)?;
-                    buffer.try_index_mut((.., heads.., tokens), values)?;
-                    Ok(())
-                })
+            (&[_, _, _, _], dtype) if (values.shape(), values.dtype()) == (keys.shape(), dtype) => {
+                self.update_and_fetch_joined(&ops::concatenate(&[keys, values], HEAD_AXIS as i32)?)
             }
             (shape, dtype) => {
                 let (values_shape, values_dtype) = (values.shape(), values.dtype());
@@ -133,35 +117,46 @@ impl KvCache for GpuKvCache {
     }
 
     fn update_and_fetch_joined(&mut self, keys_and_values: &Array) -> Result<(Array, Array)> {
-        match keys_and_values.shape() {
-            &[batch, heads, n_new, head_dim] if heads % 2 == 0 => {
-                self.append([batch, heads, n_new, head_dim], keys_and_values.dtype(), |buffer, tokens| {
-                    Ok(buffer.try_index_mut((.., .., tokens), keys_and_values)?)
-                })
-            }
-            shape => {
-                let message = format!("keys and values of shape {shape:?}, not [B, 2 * H_kv, L, D]");
-                Err(Error::invalid("GpuKvCache::update_and_fetch_joined", message))
-            }
+        let (shape, dtype) = (keys_and_values.shape(), keys_and_values.dtype());
+        let &[batch, heads, n_new, head_dim] = shape else { return refuse_joined(shape) };
+        if heads % 2 != 0 {
+            return refuse_joined(shape);
         }
+        let shape = [batch, heads, n_new, head_dim];
+        self.check_new(shape, dtype)?;
+        let buffer = self.make_room(shape, dtype)?;
+        buffer.append(keys_and_values)?;
+        let heads = heads as usize;
+        let keys = buffer.view(HEAD_AXIS, 0..heads / 2)?;
+        let values = buffer.view(HEAD_AXIS, heads / 2..heads)?;
+        self.count_bytes(shape, dtype);
+        Ok((keys, values))
     }
 
     fn offset(&self) -> Offset<'_> {
-        Offset::Same(self.len as i32)
+        Offset::Same(self.len() as i32)
     }
 
     /// # Errors
     /// [`Error::InvalidArgument`] when fewer than `n_tokens` are stored.
     fn rewind(&mut self, n_tokens: usize) -> Result<()> {
-        let Some(len) = self.len.checked_sub(n_tokens) else {
-            let message = format!("cannot forget {n_tokens} tokens, {} are stored", self.len);
+        let len = self.len();
+        let Some(kept) = len.checked_sub(n_tokens) else {
+            let message = format!("cannot forget {n_tokens} tokens, {len} are stored");
             return Err(Error::invalid("GpuKvCache::rewind", message));
         };
-        self.len = len;
+        if let Some(buffer) = &mut self.buffer {
+            buffer.truncate(kept)?;
+        }
         Ok(())
     }
 
     fn reset(&mut self) {
         *self = Self { step: self.step, ..Self::new() };
     }
+}
+
+fn refuse_joined<T>(shape: &[i32]) -> Result<T> {
+    let message = format!("keys and values of shape {shape:?}, not [B, 2 * H_kv, L, D]");
+    Err(Error::invalid("GpuKvCache::update_and_fetch_joined", message))
 }

@@ -35,17 +35,17 @@ inline uint upper_halves(uint a, uint b) {
     return as_type<uint>(ushort2(ushort(a >> 16), ushort(b >> 16)));
 }
 
-// 1, 2 or 4 words in one load.
+// 1, 2 or 4 words in one load. For few tokens every weight is read once, while x and the scales are read again and again.
 template <int WORDS>
 inline void load_words(const device uint* from, thread uint* to) {
     if (WORDS == 4) {
-        const uint4 words = *(const device uint4*)(from);
+        const uint4 words = load_streamed((const device uint4*)(from));
         to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
     } else if (WORDS == 2) {
-        const uint2 words = *(const device uint2*)(from);
+        const uint2 words = load_streamed((const device uint2*)(from));
         to[0] = words.x, to[1] = words.y;
     } else {
-        to[0] = from[0];
+        to[0] = load_streamed(from);
     }
 }
 

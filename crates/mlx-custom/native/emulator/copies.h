@@ -14,3 +14,8 @@ EMU_INLINE void async_commit() { emu_copy_commit(); }
 // Waits until at most N of the groups that this thread committed are under way.
 template <int N>
 EMU_INLINE void async_wait() { emu_copy_wait(N); }
+
+// Loads what nobody will read again soon. There is no cache here to be spared.
+EMU_INLINE uint load_streamed(const uint* from) { return *from; }
+EMU_INLINE uint2 load_streamed(const uint2* from) { return *from; }
+EMU_INLINE uint4 load_streamed(const uint4* from) { return *from; }

@@ -65,7 +65,7 @@ const INDICES: [&str; 11] = [
 ];
 
 /// The dialect's names with a prefix of their own; any other name that begins like these is a slip.
-const FUNCTIONS: [&str; 47] = [
+const FUNCTIONS: [&str; 48] = [
     "threadgroup_barrier",
     "simdgroup_barrier",
     "simd_sum",
@@ -104,6 +104,7 @@ const FUNCTIONS: [&str; 47] = [
     "wide_wait",
     "wide_multiply_transposed",
     "wide_multiply_add",
+    "load_streamed",
     "async_copy16",
     "async_commit",
     "async_wait",

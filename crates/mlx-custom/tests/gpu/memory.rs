@@ -85,6 +85,30 @@ fn asynchronous_copies_in_two_buffers() {
     }
 }
 
+#[test]
+fn streamed_loads_of_one_two_and_four_words() {
+    let kernel = GpuKernel {
+        name: "streamed",
+        inputs: &["words"],
+        outputs: &["out"],
+        header: "",
+        body: include_str!("kernels/streamed.metal"),
+        strided: false,
+    };
+    let words: Vec<u32> = (0..8 * 96_u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+    let weigh = |words: &[u32]| {
+        [(0, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7)]
+            .iter()
+            .fold(0_u32, |sum, &(i, weight)| sum.wrapping_add(words[i].wrapping_mul(weight)))
+    };
+    let expected: Vec<u32> = words.chunks(8).map(weigh).collect();
+    let outputs = [TensorType::new([96], Dtype::Uint32)];
+    let words = Array::from_slice(&words, &[words.len() as i32]);
+    on_every_backend(&kernel, &[&words], &launch(&[], &outputs, 96, 32), |backend, out| {
+        assert_eq!(out[0].as_slice::<u32>(), expected, "{backend:?}");
+    });
+}
+
 static LARGE: GpuKernel = GpuKernel {
     name: "large_memory",
     inputs: &["a"],

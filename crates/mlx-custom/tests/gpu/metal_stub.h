@@ -82,6 +82,9 @@ template <typename T> T simd_broadcast(T, ushort);
 bool simd_any(bool);
 bool simd_all(bool);
 
+uint load_streamed(const device uint*);
+uint2 load_streamed(const device uint2*);
+uint4 load_streamed(const device uint4*);
 void async_copy16(threadgroup void*, const device void*);
 void async_copy16(threadgroup void*, const device void*, bool);
 void async_commit();

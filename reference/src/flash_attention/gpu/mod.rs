@@ -63,6 +63,21 @@ pub fn flash_attention_gpu(
     run(&problem, backend, choose_kernel(&problem, backend))
 }
 
+/// [`flash_attention_gpu`] with the heads of a token side by side, as the next product takes them: `[B * L, H_q * D]`.
+///
+/// # Errors
+/// As [`flash_attention_gpu`].
+pub fn flash_attention_gpu_merged(query: &Array, key: &Array, value: &Array, mask: &AttentionMask) -> Result<Array> {
+    let backend = GpuBackend::current()?;
+    let problem = Problem { merges_heads: true, ..Problem::new(query, key, value, None, mask)? };
+    let attended = run(&problem, backend, choose_kernel(&problem, backend))?;
+    if attended.ndim() == 2 {
+        return Ok(attended);
+    }
+    let [batch, num_heads, len, head_dim] = problem.out_shape().map(|n| n as i32);
+    Ok(attended.swap_axes(1, 2)?.reshape(&[batch * len, num_heads * head_dim])?)
+}
+
 /// [`flash_attention_gpu`], with a say in where and how: for tests and measurements.
 ///
 /// # Errors

@@ -19,6 +19,8 @@ pub struct Problem<'a> {
     pub value: &'a Array,
     pub scale: f32,
     pub mask: &'a AttentionMask,
+    /// The answer of a single query is wanted as `[B, H_q * D]`: the same numbers in the same order.
+    pub merges_heads: bool,
 }
 
 impl<'a> Problem<'a> {
@@ -43,7 +45,7 @@ impl<'a> Problem<'a> {
             return Err(Error::invalid(OPERATION, message));
         }
         let scale = scale.unwrap_or(1.0 / (shape.head_dim as f32).sqrt());
-        Ok(Self { shape, query, key, value, scale, mask })
+        Ok(Self { shape, query, key, value, scale, mask, merges_heads: false })
     }
 
     /// Whether keys are hidden from some query: with a single query, causal or not is the same.
@@ -54,6 +56,14 @@ impl<'a> Problem<'a> {
     /// The shape of the answer, `[B, H_q, L, D]`.
     pub fn out_shape(&self) -> [usize; 4] {
         [self.shape.batch, self.shape.num_heads, self.shape.query_len, self.shape.head_dim]
+    }
+
+    /// The shape in which the answer is wanted, as [`merges_heads`](Self::merges_heads) says.
+    pub fn wanted_shape(&self) -> Vec<usize> {
+        match self.out_shape() {
+            [batch, num_heads, 1, head_dim] if self.merges_heads => vec![batch, num_heads * head_dim],
+            shape => shape.to_vec(),
+        }
     }
 
     /// An error that says why a kernel cannot compute this.

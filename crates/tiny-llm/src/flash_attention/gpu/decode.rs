@@ -81,11 +81,7 @@ pub fn run(problem: &Problem<'_>, backend: GpuBackend, splits: usize) -> Result<
     let all_rows = shape.group() * shape.query_len;
     let rows = rows_of_threadgroup(shape);
     let [batch, num_heads, query_len, head_dim] = problem.out_shape();
-    let out_shape = if is_whole {
-        vec![batch, num_heads, query_len, head_dim]
-    } else {
-        vec![batch, num_heads, query_len, splits, head_dim]
-    };
+    let out_shape = if is_whole { problem.wanted_shape() } else { vec![batch, num_heads, query_len, splits, head_dim] };
     let launch = Launch {
         template: &[
             ("T", TemplateValue::Dtype(dtype)),
@@ -120,7 +116,7 @@ fn merge(problem: &Problem<'_>, backend: GpuBackend, partial: &Array, statistics
             ("D", TemplateValue::Int(out_shape[3] as i32)),
             ("SIMD_GROUPS", TemplateValue::Int(MERGE_SIMD_GROUPS as i32)),
         ],
-        outputs: &[TensorType::new(out_shape, problem.query.dtype())],
+        outputs: &[TensorType::new(problem.wanted_shape(), problem.query.dtype())],
         grid: [out_shape[..3].iter().product::<usize>() * threads, 1, 1],
         threadgroup: [threads, 1, 1],
         fill: None,

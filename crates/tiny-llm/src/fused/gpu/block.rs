@@ -4,7 +4,7 @@ use mlx_custom::gpu::GpuBackend;
 use mlx_rs::Array;
 
 use super::{Heads, JoinedProjection, Positions, ResidualStream, rope_qk_gpu, swiglu_gpu};
-use crate::flash_attention::gpu::flash_attention_gpu;
+use crate::flash_attention::gpu::flash_attention_gpu_merged;
 use crate::kv_cache::split_keys_and_values;
 use crate::{AttentionMask, Error, KvCache, Offset, Projection, Result, RmsNorm, RotaryEmbedding};
 
@@ -78,21 +78,11 @@ impl GpuBlock {
             Some(cache) => cache.update_and_fetch_joined(&keys_and_values)?, // [B, H_kv, S, D]
             None => split_keys_and_values(&keys_and_values)?,
         };
-        let attended = flash_attention_gpu(&query, &key, &value, None, mask)?; // [B, H_q, L, D]
-        let attended = self.o_proj.forward(&self.merge_heads(&attended, positions)?)?;
+        let attended = flash_attention_gpu_merged(&query, &key, &value, mask)?; // [B * L, H_q * D]
+        let attended = self.o_proj.forward(&attended)?;
         let (x, normalized) =
             ResidualStream::with_pending(x, attended).normalize(&self.post_attention_layernorm, *backend)?;
         let hidden = swiglu_gpu(&self.gate_up.forward(&normalized)?, *backend)?;
         Ok(ResidualStream::with_pending(x, self.down_proj.forward(&hidden)?))
-    }
-
-    /// `[B, H_q, L, D]` to `[B * L, H_q * D]`.
-    fn merge_heads(&self, attended: &Array, positions: &Positions<'_>) -> Result<Array> {
-        let shape = [positions.batch() * positions.len(), self.heads.query * self.heads.dim].map(|len| len as i32);
-        // The heads of a single token lie side by side already.
-        if positions.len() == 1 {
-            return Ok(attended.reshape(&shape)?);
-        }
-        Ok(attended.swap_axes(1, 2)?.reshape(&shape)?)
     }
 }

@@ -90,6 +90,28 @@ inline T simd_min(T value) {
 inline bool simd_any(bool value) { return __any_sync(all_lanes, value); }
 inline bool simd_all(bool value) { return __all_sync(all_lanes, value); }
 
+// Loads what nobody will read again soon: past the cache of the multiprocessor, where it would displace what is read again, and with
+// the neighbours, up to 256 bytes, on their way to the cache of the whole GPU. Nobody may write it while the kernel runs.
+inline uint load_streamed(const uint* from) {
+  uint word;
+  asm("ld.global.nc.L1::no_allocate.L2::256B.u32 %0, [%1];" : "=r"(word) : "l"(from));
+  return word;
+}
+
+inline uint2 load_streamed(const uint2* from) {
+  uint2 words;
+  asm("ld.global.nc.L1::no_allocate.L2::256B.v2.u32 {%0, %1}, [%2];" : "=r"(words.x), "=r"(words.y) : "l"(from));
+  return words;
+}
+
+inline uint4 load_streamed(const uint4* from) {
+  uint4 words;
+  asm("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+      : "l"(from));
+  return words;
+}
+
 // Copies 16 bytes, aligned to 16, into threadgroup memory while the thread goes on (`cp.async`).
 inline void async_copy16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(uint(__cvta_generic_to_shared(to))), "l"(from)

@@ -3,6 +3,11 @@
 #include <metal_simdgroup>
 #include <metal_simdgroup_matrix>
 
+// Loads what nobody will read again soon. Metal's language has no word for it.
+inline uint load_streamed(const device uint* from) { return *from; }
+inline uint2 load_streamed(const device uint2* from) { return *from; }
+inline uint4 load_streamed(const device uint4* from) { return *from; }
+
 // Copies 16 bytes, aligned to 16, into threadgroup memory. Metal has no asynchronous copies in the language: the thread waits.
 inline void async_copy16(threadgroup void* to, const device void* from) {
   *(threadgroup uint4*)to = *(const device uint4*)from;
