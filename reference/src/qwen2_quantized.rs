@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use checkpoint::Checkpoint;
+use mlx_custom::gpu::GpuBackend;
 use mlx_custom::{Constant, use_huge_pages};
 use mlx_rs::{Array, Dtype, ops};
 
@@ -104,7 +105,11 @@ impl Weights<'_> {
     }
 
     fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
-        Ok(self.stored_embedding(name, shape)?.on(self.device))
+        let embedding = self.stored_embedding(name, shape)?.on(self.device);
+        if self.device == Device::Gpu && GpuBackend::current()? != GpuBackend::Emulator {
+            embedding.touch()?;
+        }
+        Ok(embedding)
     }
 
     fn stored_embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {

@@ -8,6 +8,7 @@ use mlx_rs::{Array, Dtype};
 use tiny_llm::fused::gpu::{
     GpuBlock, Heads, JoinedProjection, Positions, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu,
 };
+use tiny_llm::quantized::gpu::quantized_swiglu_gpu;
 use tiny_llm::quantized::quantize;
 use tiny_llm::{
     AttentionMask, Device, FullKvCache, GpuKvCache, KvCache, Linear, LogitsToKeep, Offset, Projection, QuantizedLinear,
@@ -205,6 +206,38 @@ pub fn check_joined_projections() {
         let joined = must(JoinedProjection::new(parts));
         assert_eq!(matches!(joined, JoinedProjection::One(_)), is_one, "{what}: whether it is one product");
         check_close(what, joined.forward(&x), &expected, Tolerance { atol: 1e-5, rtol: 1e-5 });
+    }
+}
+
+/// Gate, up and what is made of them: in the product's own kernel where there is one, against one kernel behind the other.
+pub fn check_gated_products(intermediate: i32, dtype: Dtype) {
+    let mut rng = Rng::new(13);
+    let mut array = |shape: &[i32]| must(rng.array(shape, dtype));
+    let quantized = |weight: &Array| {
+        let matrix = must(quantize(weight, 32, 4));
+        Projection::from(QuantizedLinear::new(matrix, None)).on(Device::Gpu)
+    };
+    let gate_up = must(JoinedProjection::new([(); 2].map(|()| quantized(&array(&[intermediate, 128]))).to_vec()));
+    // Sums of the same numbers in another order, rounded; silu and the product round once more.
+    let ulp = if dtype == Dtype::Float32 { 1e-5 } else { 0.01 };
+    for backend in GpuBackend::available() {
+        for leading in [&[1][..], &[3], &[2, 5], &[40]] {
+            let x = array(&[leading, &[128]].concat());
+            let expected = must(swiglu_gpu(&must(gate_up.forward(&x)), backend));
+            let name = format!("{leading:?} tokens, {intermediate} gates, {dtype:?}, {backend:?}");
+            let tolerance = Tolerance { atol: ulp, rtol: 2.0 * ulp };
+            check_close(&name, gate_up.forward_swiglu(&x, backend), &expected, tolerance);
+            let JoinedProjection::One(Projection::Quantized(joined)) = &gate_up else {
+                panic!("{name}: gate and up are one matrix");
+            };
+            let has_kernel = must(quantized_swiglu_gpu(backend, &x, &joined.weight)).is_some();
+            assert_eq!(has_kernel, dtype != Dtype::Float32 && leading != [40], "{name}: whether one kernel does it");
+        }
+        let odd = must(quantize(&array(&[5, 128]), 32, 4));
+        if dtype != Dtype::Float32 {
+            let refused = quantized_swiglu_gpu(backend, &array(&[1, 128]), &odd);
+            expect_invalid_argument(refused, "five rows: gate and up of other lengths");
+        }
     }
 }
 

@@ -17,8 +17,8 @@ mod works_ahead;
 
 use gpu_attention::{Memory, check_case, check_inputs, check_inputs_on, in_cache};
 use gpu_model::{
-    address, check_against_plain_layers, check_block, check_cache, check_generation, check_joined_projections,
-    check_logits, check_model_refuses, check_norm, check_rope, check_swiglu,
+    address, check_against_plain_layers, check_block, check_cache, check_gated_products, check_generation,
+    check_joined_projections, check_logits, check_model_refuses, check_norm, check_rope, check_swiglu,
 };
 use grader::{Fixture, Rng, check_close, check_tokens, expect_error, property};
 use mlx_custom::gpu::{GpuBackend, check_metal};
@@ -693,6 +693,14 @@ fn task_5_fused_kernels_refuse_what_does_not_fit() {
 #[test]
 fn task_5_projections_side_by_side() {
     check_joined_projections();
+}
+
+#[rstest]
+fn task_5_gate_and_up_in_one_kernel(
+    #[values(16, 24, 100)] intermediate: i32,
+    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype,
+) {
+    check_gated_products(intermediate, dtype);
 }
 
 /// Everything of this task in one layer: prompt, decode, two tokens at a time.

@@ -138,6 +138,18 @@ impl TokenEmbedding {
         }
     }
 
+    /// Reads all vectors once, where MLX computes. What was loaded moves to an NVIDIA GPU page by page, when it is first touched;
+    /// a token's vector touches few pages, and each token would wait for its own.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] when the arrays cannot be computed.
+    pub fn touch(&self) -> Result<()> {
+        match self {
+            Self::Dense(embedding) => Ok(embedding.weight.max(None)?.eval()?),
+            Self::Quantized(embedding) => embedding.weight.touch(),
+        }
+    }
+
     fn vocab_size(&self) -> usize {
         match self {
             Self::Dense(embedding) => embedding.weight.dim(0) as usize,

@@ -75,3 +75,9 @@ inline void load_neighbours(const device bfloat16_t* from, thread float* to) {
         to[0] = float(from[0]);
     }
 }
+
+// silu(gate) * up. An exponent that is not positive neither overflows nor loses a small result.
+inline float gated(float gate, float up) {
+    const float decay = exp(-abs(gate));
+    return gate * (gate < 0.0f ? decay : 1.0f) / (1.0f + decay) * up;
+}

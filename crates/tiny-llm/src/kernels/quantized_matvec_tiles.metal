@@ -1,10 +1,11 @@
 // Few tokens on the matrix units, 4 bits: up to 8 tokens cost no more than one.
 //
 // Inputs: x [M, K], packed [N, K / 8] uint, scales and biases [N, K / GROUP_SIZE], bias [N].
-// Output: out [M, N].
+// Output: out [M, N]; if GATED [M, N / 2], of which each number is made from two products: row n of the weights is a row of gate, row
+// N / 2 + n the same row of up.
 // Template: T, half or bfloat16_t (of x and out); TOKENS (of a threadgroup, 1 or 8); ROW_TILES (a threadgroup computes so many
 // times 16 outputs); RUN (groups that a SIMD group takes at a time, 1 or 2; a row has a multiple of them); SIMD_GROUPS;
-// GROUP_SIZE (32, 64 or 128); HAS_BIAS.
+// GROUP_SIZE (32, 64 or 128); HAS_BIAS; GATED (then ROW_TILES is even: a tile of gate, one of up, ...).
 // Threadgroups: x the tokens, y the outputs.
 //
 // The weights are the left operand of a product of tiles, the tokens the right one. A tile of weights is built in registers:
@@ -17,13 +18,16 @@
 //     Σ integer * x = 16 * (Σ v * x - Σ x)
 constexpr int ROWS = 16 * ROW_TILES;
 constexpr int WORDS = GROUP_SIZE / 32; // of a lane, in one row and group
+constexpr int PARTS = GATED ? 2 : 1;   // of the weights' rows; an output takes a row of each
+constexpr int OUTPUTS = ROWS / PARTS;
 threadgroup float parts[SIMD_GROUPS * TOKENS * ROWS];
 const int M = x_shape[0];
 const int K = x_shape[1];
 const int N = packed_shape[0];
 const int groups = K / GROUP_SIZE;
 const int first_token = int(threadgroup_position_in_grid.x) * TOKENS;
-const int first_row = int(threadgroup_position_in_grid.y) * ROWS;
+const int part_rows = N / PARTS;
+const int first_output = int(threadgroup_position_in_grid.y) * OUTPUTS;
 const int own_simd = simdgroup_index_in_threadgroup;
 const int lane_row = tile_pair_row();
 const int quarter = tile_pair_column(); // of a group
@@ -33,7 +37,10 @@ uint row_words[2 * ROW_TILES];
 uint row_groups[2 * ROW_TILES];
 #pragma unroll
 for (int r = 0; r < 2 * ROW_TILES; r++) {
-    const uint row = min(first_row + 8 * r + lane_row, N - 1); // Past the end: the last one again, not stored.
+    const int tile = r / 2;
+    // Past the end of its part: the last one again, not stored.
+    const int in_part = min(first_output + 16 * (tile / PARTS) + 8 * (r % 2) + lane_row, part_rows - 1);
+    const uint row = tile % PARTS * part_rows + in_part;
     row_words[r] = row * (uint(K) / 8) + quarter * WORDS;
     row_groups[r] = row * groups;
 }
@@ -134,14 +141,23 @@ for (int i = 0; i < 4 * ROW_TILES; i++) {
     }
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
-for (int i = int(thread_index_in_threadgroup); i < TOKENS * ROWS; i += 32 * SIMD_GROUPS) {
-    const int m = first_token + i / ROWS;
-    const int n = first_row + i % ROWS;
-    if (m < M && n < N) {
-        float sum = HAS_BIAS ? float(bias[n]) : 0.0f;
-        for (int part = 0; part < SIMD_GROUPS; part++) {
-            sum += parts[part * (TOKENS * ROWS) + i];
+for (int i = int(thread_index_in_threadgroup); i < TOKENS * OUTPUTS; i += 32 * SIMD_GROUPS) {
+    const int own_token = i / OUTPUTS;
+    const int own_output = i % OUTPUTS;
+    const int m = first_token + own_token;
+    const int n = first_output + own_output;
+    if (m < M && n < part_rows) {
+        float products[PARTS];
+        #pragma unroll
+        for (int part = 0; part < PARTS; part++) {
+            const int row = 16 * (own_output / 16 * PARTS + part) + own_output % 16;
+            products[part] = HAS_BIAS ? float(bias[part * part_rows + n]) : 0.0f;
+            for (int simd = 0; simd < SIMD_GROUPS; simd++) {
+                products[part] += parts[(simd * TOKENS + own_token) * ROWS + row];
+            }
         }
-        out[size_t(m) * N + n] = T(sum);
+        // Rounded where the plain layers round.
+        const float result = GATED ? gated(float(T(products[0])), float(T(products[PARTS - 1]))) : products[0];
+        out[size_t(m) * part_rows + n] = T(result);
     }
 }

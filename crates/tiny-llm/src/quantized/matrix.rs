@@ -85,6 +85,17 @@ impl QuantizedMatrix {
         Self::new(packed, scales, rows(|matrix| &matrix.biases)?, first.group_size, first.bits).map(Some)
     }
 
+    /// Reads everything once: see [`TokenEmbedding::touch`](crate::TokenEmbedding::touch).
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] when the arrays cannot be computed.
+    pub fn touch(&self) -> Result<()> {
+        for part in [&self.packed, &self.scales, &self.biases] {
+            part.max(None)?.eval()?;
+        }
+        Ok(())
+    }
+
     /// O
     pub fn outputs(&self) -> usize {
         self.packed.dim(0) as usize

@@ -3,13 +3,13 @@
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::Array;
 
-use super::{Heads, JoinedProjection, Positions, ResidualStream, rope_qk_gpu, swiglu_gpu};
+use super::{Heads, JoinedProjection, Positions, ResidualStream, rope_qk_gpu};
 use crate::flash_attention::gpu::flash_attention_gpu_merged;
 use crate::kv_cache::split_keys_and_values;
 use crate::{AttentionMask, Error, KvCache, Offset, Projection, Result, RmsNorm, RotaryEmbedding};
 
 /// [`TransformerBlock`](crate::TransformerBlock) with a kernel for each group of small steps. What it costs a GPU to make
-/// one token is mostly the number of kernels: here four products, attention, four small ones and the append to the cache.
+/// one token is mostly the number of kernels: here four products, attention, three small ones and the append to the cache.
 #[derive(Debug, Clone)]
 pub struct GpuBlock {
     pub input_layernorm: RmsNorm,
@@ -82,7 +82,7 @@ impl GpuBlock {
         let attended = self.o_proj.forward(&attended)?;
         let (x, normalized) =
             ResidualStream::with_pending(x, attended).normalize(&self.post_attention_layernorm, *backend)?;
-        let hidden = swiglu_gpu(&self.gate_up.forward(&normalized)?, *backend)?;
+        let hidden = self.gate_up.forward_swiglu(&normalized, *backend)?;
         Ok(ResidualStream::with_pending(x, self.down_proj.forward(&hidden)?))
     }
 }

@@ -1,7 +1,10 @@
 //! Projections of the same input as one product.
 
+use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, ops};
 
+use super::swiglu_gpu;
+use crate::quantized::gpu::quantized_swiglu_gpu;
 use crate::quantized::{QuantizedLinear, QuantizedMatrix};
 use crate::{Device, Linear, Projection, Result};
 
@@ -51,6 +54,20 @@ impl JoinedProjection {
                 Ok(ops::concatenate(&outputs, -1)?)
             }
         }
+    }
+
+    /// `silu(gate) * up`, where gate and up are the two projections: `[.., K]` to `[.., I]`. For few tokens the product's own kernel does
+    /// it; otherwise another one behind it.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward) and [`swiglu_gpu`].
+    pub fn forward_swiglu(&self, x: &Array, backend: GpuBackend) -> Result<Array> {
+        if let Self::One(Projection::Quantized(gate_up)) = self
+            && let Some(hidden) = quantized_swiglu_gpu(backend, x, &gate_up.weight)?
+        {
+            return Ok(hidden);
+        }
+        swiglu_gpu(&self.forward(x)?, backend)
     }
 }
 

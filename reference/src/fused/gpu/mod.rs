@@ -86,7 +86,7 @@ mod tests {
 
     /// Counted where kernels are operations of ours, in the emulator; the graph is the same for every backend.
     #[test]
-    fn a_token_costs_a_layer_nine_kernels() -> Result<()> {
+    fn a_token_costs_a_layer_eight_kernels() -> Result<()> {
         let backend = GpuBackend::current()?;
         if backend != GpuBackend::Emulator {
             return Ok(());
@@ -113,7 +113,8 @@ mod tests {
             ("quantized_matvec_tiles", 4),
             ("rope_qk", 1),
             ("attention_decode", 1),
-            ("swiglu", 1),
+            // Gate and up make what is behind them in their own kernel.
+            ("swiglu", 0),
         ];
         assert_eq!(of_ours, expected);
         Ok(())

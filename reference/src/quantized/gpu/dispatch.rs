@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype};
 use crate::Result;
 use crate::quantized::QuantizedMatrix;
 use crate::quantized::gpu::matvec::matvec;
-use crate::quantized::gpu::matvec_tiles::{is_possible, matvec_tiles};
+use crate::quantized::gpu::matvec_tiles::{is_possible, matvec_tiles, swiglu};
 use crate::quantized::gpu::operands::Operands;
 use crate::quantized::gpu::plain::plain;
 use crate::quantized::gpu::tiled::{dequantized, tiled};
@@ -63,6 +63,24 @@ pub const DEQUANTIZED_FROM: usize = 64;
 pub fn quantized_matmul_gpu(x: &Array, matrix: &QuantizedMatrix, bias: Option<&Array>) -> Result<Array> {
     let tokens = x.shape().split_last().map_or(0, |(_, leading)| leading.iter().product::<i32>() as usize);
     quantized_matmul_gpu_with(GpuMatmul::choose(tokens, x.dtype(), matrix.bits), x, matrix, bias)
+}
+
+/// `silu(x Wgᵀ) * (x Wuᵀ)`: `[.., K]` to `[.., N / 2]`, in `x`'s dtype. The rows of `matrix` are those of `Wg`, then those of `Wu`. `None`
+/// where no kernel does both: for many tokens, for f32, and for other weights than of 4 bits.
+///
+/// # Errors
+/// As [`quantized_matmul_gpu`], and [`Error::InvalidArgument`](crate::Error::InvalidArgument) when the number of rows is odd.
+pub fn quantized_swiglu_gpu(backend: GpuBackend, x: &Array, matrix: &QuantizedMatrix) -> Result<Option<Array>> {
+    let operands = Operands::new(backend, x, matrix, None)?;
+    if GpuMatmul::choose(operands.tokens, x.dtype(), matrix.bits) != GpuMatmul::MatvecTiles || operands.tokens == 0 {
+        return Ok(None);
+    }
+    let output = swiglu(&operands)?;
+    let mut shape = x.shape().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = output.dim(1);
+    }
+    Ok(Some(if shape == output.shape() { output } else { output.reshape(&shape)? }))
 }
 
 /// [`quantized_matmul_gpu`] by the kernel of your choice.

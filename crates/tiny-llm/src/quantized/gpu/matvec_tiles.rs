@@ -1,5 +1,6 @@
 //! Few tokens on the matrix units: as [`matvec`](super::matvec), and up to 8 tokens cost no more than one.
 
+use mlx_custom::TensorType;
 use mlx_custom::gpu::{GpuKernel, Launch, TemplateValue};
 use mlx_rs::{Array, Dtype};
 
@@ -48,6 +49,11 @@ impl MatvecTilesShape {
             Self { row_tiles: 1, run, simd_groups: runs.clamp(1, most) }
         }
     }
+
+    /// The same for [`swiglu`], which takes tiles by twos.
+    fn for_pairs(self) -> Self {
+        Self { row_tiles: self.row_tiles.next_multiple_of(2), ..self }
+    }
 }
 
 /// `x Wᵀ + b`: `[M, N]`, cut up as [`MatvecTilesShape::choose`] says.
@@ -59,12 +65,30 @@ pub fn matvec_tiles(operands: &Operands<'_>) -> Result<Array> {
     matvec_tiles_in(MatvecTilesShape::choose(operands.outputs(), groups), operands)
 }
 
+/// `silu(x Wgᵀ) * (x Wuᵀ)` in one kernel, where the rows of the matrix are those of `Wg` and behind them those of `Wu`: `[M, N / 2]`.
+/// Both products are rounded to `x`'s dtype first.
+///
+/// # Errors
+/// As [`matvec_tiles_in`], and [`Error::InvalidArgument`] when the number of rows is odd.
+pub fn swiglu(operands: &Operands<'_>) -> Result<Array> {
+    if !operands.outputs().is_multiple_of(2) {
+        let message = format!("{} rows are not gate and up, equally many", operands.outputs());
+        return Err(Error::invalid("matvec_tiles::swiglu", message));
+    }
+    let groups = operands.inputs() / operands.matrix.group_size;
+    launch(MatvecTilesShape::choose(operands.outputs(), groups).for_pairs(), operands, true)
+}
+
 /// [`matvec_tiles`], cut up as `shape` says.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] when the kernel can't multiply this (see [`is_possible`]) or rows have no multiple of
 /// `shape.run` groups; [`Error::Mlx`] when it can't run.
 pub fn matvec_tiles_in(shape: MatvecTilesShape, operands: &Operands<'_>) -> Result<Array> {
+    launch(shape, operands, false)
+}
+
+fn launch(shape: MatvecTilesShape, operands: &Operands<'_>, is_gated: bool) -> Result<Array> {
     let (bits, dtype) = (operands.matrix.bits, operands.dtype());
     let groups = operands.inputs() / operands.matrix.group_size;
     if !is_possible(bits, dtype) || !groups.is_multiple_of(shape.run.max(1)) {
@@ -79,13 +103,16 @@ pub fn matvec_tiles_in(shape: MatvecTilesShape, operands: &Operands<'_>) -> Resu
         ("ROW_TILES", int(shape.row_tiles)),
         ("RUN", int(shape.run)),
         ("SIMD_GROUPS", int(shape.simd_groups)),
+        ("GATED", TemplateValue::Bool(is_gated)),
     ]);
+    let rows_of_output = if is_gated { 2 } else { 1 };
+    let outputs = operands.outputs() / rows_of_output;
     let threads = 32 * shape.simd_groups;
     let launch = Launch {
         template: &template,
-        outputs: &[operands.output()],
+        outputs: &[TensorType { shape: vec![operands.tokens, outputs], dtype }],
         // Threadgroups of the same outputs are neighbours, so that their weights come from memory once.
-        grid: [operands.tokens.div_ceil(tokens) * threads, operands.outputs().div_ceil(16 * shape.row_tiles), 1],
+        grid: [operands.tokens.div_ceil(tokens) * threads, outputs.div_ceil(16 * shape.row_tiles / rows_of_output), 1],
         threadgroup: [threads, 1, 1],
         fill: None,
     };

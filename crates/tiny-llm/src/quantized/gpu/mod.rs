@@ -23,5 +23,7 @@ pub mod plain;
 pub mod tiled;
 
 pub use dequantize::dequantize_gpu;
-pub use dispatch::{GpuMatmul, quantized_matmul_gpu, quantized_matmul_gpu_on, quantized_matmul_gpu_with};
+pub use dispatch::{
+    GpuMatmul, quantized_matmul_gpu, quantized_matmul_gpu_on, quantized_matmul_gpu_with, quantized_swiglu_gpu,
+};
 pub use embedding::quantized_embedding_gpu;
