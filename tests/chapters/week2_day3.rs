@@ -266,7 +266,7 @@ fn task_4_tiled_in_parts_of_k(#[values(2, 3, 7)] splits: usize) {
     let (matrix, bias) = (Matrix::of(case).in_mlx(), case.optional_array("bias"));
     for backend in GpuBackend::available() {
         let operands = must(Operands::new(backend, &case.array("x"), &matrix, bias.as_ref()));
-        case.check(tiled_in(shape, &operands).and_then(|out| operands.with_leading_axes(&out)));
+        case.check(tiled_in(shape, &operands).and_then(|out| operands.with_leading_axes(out)));
     }
 }
 

@@ -32,26 +32,38 @@ pub(crate) fn sources(kernel: &GpuKernel) -> Result<(), String> {
     Ok(())
 }
 
+/// What is the same at every start of a kernel with these types and constants.
+///
 /// # Errors
 /// One sentence about the first thing that is wrong.
-pub(crate) fn check(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Result<(), String> {
+pub(crate) fn kind(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Result<(), String> {
     names(kernel, launch)?;
     counts(kernel, inputs.len(), launch)?;
-    grid(kernel, launch)?;
     for (input, name) in inputs.iter().zip(kernel.inputs) {
         element_type(input.dtype()).ok_or_else(|| format!("input {name} is {:?}, {KNOWN}", input.dtype()))?;
-    }
-    for (output, name) in launch.outputs.iter().zip(kernel.outputs) {
-        let size = element_type(output.dtype).ok_or_else(|| format!("output {name} is {:?}, {KNOWN}", output.dtype))?;
-        let number = kernel.outputs.iter().position(|other| other == name).unwrap_or_default();
-        output.check_size("output", number, size).map_err(|error| error.to_string())?;
-        if output.n_elements() == 0 {
-            return Err(format!("output {name} has shape {:?}: there is nothing to compute", output.shape));
-        }
     }
     for (name, value) in launch.template {
         if let TemplateValue::Dtype(dtype) = value {
             element_type(*dtype).ok_or_else(|| format!("template argument {name} is {dtype:?}, {KNOWN}"))?;
+        }
+    }
+    for (output, name) in launch.outputs.iter().zip(kernel.outputs) {
+        element_type(output.dtype).ok_or_else(|| format!("output {name} is {:?}, {KNOWN}", output.dtype))?;
+    }
+    Ok(())
+}
+
+/// What can differ from start to start: the grid, and the shapes of the outputs. Counts and types were checked.
+///
+/// # Errors
+/// As [`kind`].
+pub(crate) fn sizes(kernel: &GpuKernel, launch: &Launch<'_>) -> Result<(), String> {
+    grid(kernel, launch)?;
+    for (number, (output, name)) in launch.outputs.iter().zip(kernel.outputs).enumerate() {
+        let size = element_type(output.dtype).unwrap_or(1);
+        output.check_size("output", number, size).map_err(|error| error.to_string())?;
+        if output.n_elements() == 0 {
+            return Err(format!("output {name} has shape {:?}: there is nothing to compute", output.shape));
         }
     }
     Ok(())

@@ -139,7 +139,7 @@ using T = float;
 constexpr int FACTOR = 2, ROWS = 16, COLUMNS = 32, K = 32, N = 32;
 constexpr bool WITH_B = true, TRANSPOSED = true;
 extern const device T *a, *b, *q, *k, *v;
-extern const device uint* limit;
+extern const device uint *limit, *words;
 extern constant int *a_shape, *b_shape;
 extern constant long *a_strides, *b_strides;
 extern int a_ndim;

@@ -111,7 +111,7 @@ pub fn quantized_matmul_gpu_on(
     if operands.tokens == 0 || operands.outputs() == 0 {
         // A grid has at least one thread.
         let nothing = mlx_rs::ops::zeros_dtype(&[operands.tokens as i32, operands.outputs() as i32], operands.dtype())?;
-        return operands.with_leading_axes(&nothing);
+        return operands.with_leading_axes(nothing);
     }
     let output = match kind {
         GpuMatmul::Plain => plain(&operands)?,
@@ -120,5 +120,5 @@ pub fn quantized_matmul_gpu_on(
         GpuMatmul::Tiled => tiled(&operands)?,
         GpuMatmul::Dequantized => dequantized(&operands)?,
     };
-    operands.with_leading_axes(&output)
+    operands.with_leading_axes(output)
 }

@@ -52,7 +52,7 @@ unsafe extern "C" {
 }
 
 /// A kernel as MLX knows it: a name, a source, what it takes and gives.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     raw: NonNull<RawKernel>,
     name: &'static str,
 }

@@ -30,11 +30,10 @@ use crate::TensorType;
 use crate::gpu::{GpuKernel, Launch, TemplateValue};
 pub use ahead::compile_ahead;
 use compile::State;
-use handles::Kernel;
+pub(crate) use handles::Kernel;
 pub(crate) use source::Source;
 
 /// What a generated source depends on. Sources are `'static`, so where they lie says what they are.
-#[derive(PartialEq, Eq, Hash)]
 struct Key {
     kernel: [(usize, usize); 3],
     strided: bool,
@@ -47,9 +46,8 @@ struct Key {
 
 impl Key {
     fn new(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Self {
-        let place = |text: &'static str| (text.as_ptr().addr(), text.len());
         Self {
-            kernel: [place(kernel.name), place(kernel.header), place(kernel.body)],
+            kernel: places(kernel),
             strided: kernel.strided,
             threads: launch.threadgroup.iter().product(),
             template: launch.template.to_vec(),
@@ -57,30 +55,80 @@ impl Key {
             outputs: launch.outputs.iter().map(|output| output.dtype).collect(),
         }
     }
+
+    fn is_of(&self, kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> bool {
+        self.kernel == places(kernel)
+            && self.strided == kernel.strided
+            && self.threads == launch.threadgroup.iter().product::<usize>()
+            && self.template == launch.template
+            && self.inputs.iter().copied().eq(inputs.iter().map(|input| input.dtype()))
+            && self.outputs.iter().copied().eq(launch.outputs.iter().map(|output| output.dtype))
+    }
 }
 
-/// Kernels that were started before: a start must cost microseconds, for hundreds of them make a token.
-static KERNELS: LazyLock<Mutex<HashMap<Key, Arc<Kernel>>>> = LazyLock::new(Mutex::default);
+fn places(kernel: &GpuKernel) -> [(usize, usize); 3] {
+    [kernel.name, kernel.header, kernel.body].map(|text| (text.as_ptr().addr(), text.len()))
+}
 
-/// Adds the kernel to MLX's graph.
+/// Kernels that were started before, by fingerprint. A start must cost microseconds, for hundreds of them make a token.
+static KERNELS: LazyLock<Mutex<HashMap<u64, Vec<Known>>>> = LazyLock::new(Mutex::default);
+
+struct Known {
+    key: Key,
+    kernel: Arc<Kernel>,
+}
+
+/// The kernel, if it was started before with these types and constants. All that depends on them was checked then.
+pub(crate) fn known(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Option<Arc<Kernel>> {
+    let fingerprint = fingerprint(kernel, inputs, launch);
+    let kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = kernels.get(&fingerprint)?.iter().find(|known| known.key.is_of(kernel, inputs, launch))?;
+    Some(Arc::clone(&known.kernel))
+}
+
+/// Adds a kernel to MLX's graph that isn't [`known`].
 ///
 /// # Errors
 /// A declaration of threadgroup memory that can't be read; a stream of the CPU.
 pub(crate) fn launch(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>, Exception> {
     let key = Key::new(kernel, inputs, launch);
-    let known = KERNELS.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-    let compiled = match known {
-        Some(compiled) => compiled,
-        None => {
-            let (compiled, is_final) = prepare(kernel, &key, launch)?;
-            let compiled = Arc::new(compiled);
-            if is_final {
-                KERNELS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&compiled));
-            }
-            compiled
-        }
-    };
+    let (compiled, is_final) = prepare(kernel, &key, launch)?;
+    let compiled = Arc::new(compiled);
+    if is_final {
+        let known = Known { key, kernel: Arc::clone(&compiled) };
+        let mut kernels = KERNELS.lock().unwrap_or_else(PoisonError::into_inner);
+        kernels.entry(fingerprint(kernel, inputs, launch)).or_default().push(known);
+    }
+    start(&compiled, kernel, inputs, launch)
+}
+
+/// Adds a known kernel to MLX's graph.
+///
+/// # Errors
+/// A stream of the CPU; what MLX refuses.
+pub(crate) fn start(
+    compiled: &Kernel,
+    kernel: &GpuKernel,
+    inputs: &[&Array],
+    launch: &Launch<'_>,
+) -> Result<Vec<Array>, Exception> {
     compiled.start(inputs, launch, &gpu_stream(kernel)?)
+}
+
+/// A number that two starts of the same compiled kernel share, and others seldom do.
+fn fingerprint(kernel: &GpuKernel, inputs: &[&Array], launch: &Launch<'_>) -> u64 {
+    let mix = |hash: u64, number: u64| (hash.rotate_left(5) ^ number).wrapping_mul(0x517C_C1B7_2722_0A95);
+    let mut hash = mix(kernel.body.as_ptr().addr() as u64, launch.threadgroup.iter().product::<usize>() as u64);
+    for (_, value) in launch.template {
+        let number = match *value {
+            TemplateValue::Int(number) => u64::from(number.cast_unsigned()),
+            TemplateValue::Bool(is_true) => 1 << 32 | u64::from(is_true),
+            TemplateValue::Dtype(dtype) => 2 << 32 | u64::from(u32::from(dtype)),
+        };
+        hash = mix(hash, number);
+    }
+    let outputs = launch.outputs.iter().map(|output| output.dtype);
+    inputs.iter().map(|input| input.dtype()).chain(outputs).fold(hash, |hash, dtype| mix(hash, u32::from(dtype).into()))
 }
 
 /// The source as MLX will hand it to NVRTC.
