@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use mlx_rs::Array;
-use mlx_rs::ops::indexing::TryIndexOp;
 
 use crate::most_likely::MostLikely;
 use crate::{Error, GenerateOptions, Generation, KvCache, LanguageModel, LogitsToKeep, Result, StopReason, Timings};
@@ -82,8 +81,8 @@ pub(crate) fn generate_ahead(
 /// Builds and starts the step that follows `token_ids`: `[1, L]`, those that `cache` has not seen.
 fn start_step(model: &dyn LanguageModel, token_ids: &Array, cache: &mut [Box<dyn KvCache>]) -> Result<MostLikely> {
     let logits = model.forward(token_ids, Some(cache), LogitsToKeep::Last(1))?; // [1, 1, V]
-    // Not converted to f32 as elsewhere: that moves no maximum and would be one more kernel.
-    let step = MostLikely::new(&logits.try_index((.., -1))?)?; // of [1, V]
+    // Not converted to f32 as elsewhere: that moves no maximum and would be one more kernel, as an index would.
+    let step = MostLikely::new(&logits.reshape(&[1, -1])?)?; // of [1, V]
     step.start()?;
     Ok(step)
 }
