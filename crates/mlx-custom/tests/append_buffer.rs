@@ -87,6 +87,21 @@ fn a_view_keeps_its_values_when_entries_are_replaced() {
     assert_eq!(place(&buffer.view(0, 0..1).unwrap()), copied_to);
 }
 
+/// MLX counts the holders of a handle, and the view holds the memory under another.
+#[test]
+fn entries_seen_before_the_last_append_are_not_written_over() {
+    let mut buffer = buffer(8);
+    buffer.append(&entries(0..3)).unwrap();
+    let seen = both(&buffer);
+    seen.eval().unwrap();
+    buffer.append(&entries(3..4)).unwrap();
+    assert_eq!(numbers(&both(&buffer)), numbers(&entries(0..4)));
+    buffer.truncate(1).unwrap();
+    buffer.append(&entries(6..8)).unwrap();
+    both(&buffer).eval().unwrap();
+    assert_eq!(numbers(&seen), numbers(&entries(0..3)));
+}
+
 #[test]
 fn a_step_is_added_while_the_one_before_runs() {
     let mut buffer = buffer(64);
