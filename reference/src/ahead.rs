@@ -1,7 +1,7 @@
 //! Generation that is one step ahead of the CPU: while a GPU computes one token, the next token's graph is built.
 //!
-//! Building a step takes the CPU about as long as a small model's step takes the GPU. The next step needs the token only as an
-//! array, so it can be built and started before anybody knows the number.
+//! Building a step takes the CPU longer than a small model's step takes the GPU, and about as long for one of 7 billion weights. The
+//! next step needs the token only as an array, so it can be built and started before anybody knows the number.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -52,15 +52,15 @@ pub(crate) fn generate_ahead(
             Some(step) => step?,
             None => start_step(model, &unseen, &mut cache)?,
         };
-        // Not behind the prompt: the first token is awaited, and the GPU needs longer for a prompt than the CPU for a step.
+        // Not behind the prompt: somebody waits for the first token, which would be read only when the next step is built.
         if !tokens.is_empty() && end_after(tokens.len() + 1).is_none() {
             // No `?`: an error counts once the step turns out to be needed.
             started_early = Some(step.token_ids().and_then(|newest| start_step(model, &newest, &mut cache)));
         }
         let token = step.read()?[0];
-        unseen = Array::from_slice(&[token], &[1, 1]);
 
         if tokens.is_empty() {
+            unseen = step.token_ids()?;
             timings.prefill = phase_start.elapsed();
             phase_start = Instant::now();
         } else {

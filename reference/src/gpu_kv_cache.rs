@@ -44,8 +44,8 @@ impl GpuKvCache {
         self.buffer.as_ref().map_or(0, AppendBuffer::capacity)
     }
 
-    /// Bytes of keys and values moved so far: every new token once, and stored ones whenever they had to be copied. Counted
-    /// when the graph is built.
+    /// Bytes of keys and values moved so far: every new token once, and stored ones whenever the buffer had to grow. Counted when the
+    /// graph is built; the copy behind a [`rewind`](KvCache::rewind) isn't.
     pub fn bytes_copied(&self) -> u64 {
         self.bytes_copied
     }

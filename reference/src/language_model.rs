@@ -35,8 +35,8 @@ pub trait LanguageModel {
         None
     }
 
-    /// Whether greedy generation starts each step before the token of the one before it is known. Such a model has a cache,
-    /// and [`forward`](Self::forward) never reads the numbers in `token_ids`. It pays where a GPU would wait for the CPU.
+    /// Whether greedy generation starts each step behind the first token before the token of the one before it is known. Such a model has
+    /// a cache, and [`forward`](Self::forward) never reads the numbers in `token_ids`. It pays where a GPU would wait for the CPU.
     fn works_ahead(&self) -> bool {
         false
     }

@@ -47,7 +47,7 @@ bool is_scheduled(const mx::array& array) {
 }  // namespace
 
 extern "C" bool mlx_custom_append(mlx_array buffer, mlx_array owner, mlx_array added, int32_t axis, int32_t len,
-                                  bool in_place, mlx_stream stream, mlx_array* result, bool* owns,
+                                  mlx_stream stream, mlx_array* result, bool* owns,
                                   mlx_custom_text report, void* report_context) {
   return guarded(report, report_context, [&] {
     const auto& from = mlx_array_get_(buffer);
@@ -61,7 +61,7 @@ extern "C" bool mlx_custom_append(mlx_array buffer, mlx_array owner, mlx_array a
     const auto append = [&](const mx::array& memory) {
       *result = mlx_array_new_(mx::slice_update(memory, update, start, stop, where));
     };
-    if (!in_place || !is_scheduled(from)) {
+    if (!is_scheduled(from)) {
       append(from);
       return;
     }

@@ -62,12 +62,13 @@ bool mlx_custom_cuda_kernel_start(mlx_custom_cuda_kernel* kernel, mlx_stream str
                                   size_t n_inputs, const mlx_custom_output* outputs, size_t n_outputs,
                                   mlx_array* results, mlx_custom_text report, void* report_context);
 
-// Adds to the graph: `buffer` with `added` behind its first `len` entries along `axis`. `in_place`: nobody reads what is written
-// over, and so the memory of `buffer` may be used although others hold it; it takes an evaluation that has begun. `owner` may be
-// null, and an empty `stream` stands for the default device's default stream. `owns` is set if `buffer`, not `owner`, holds that memory now and must be the next call's `owner`. False after an error,
-// which it has passed to `report`; then `result` is untouched. See native/append_buffer.cpp.
-bool mlx_custom_append(mlx_array buffer, mlx_array owner, mlx_array added, int32_t axis, int32_t len, bool in_place,
-                       mlx_stream stream, mlx_array* result, bool* owns, mlx_custom_text report, void* report_context);
+// Adds to the graph: `buffer` with `added` behind its first `len` entries along `axis`. Nobody may read what is written over: once the
+// evaluation of `buffer` has begun, its memory is used although others hold it. `owner` may be null, and an empty `stream` stands
+// for the default device's default stream. `owns` is set if `buffer`, not `owner`, is what holds that memory; then it must be the
+// next call's `owner`. False after an error, which it has passed to `report`; then `result` is untouched. See
+// native/append_buffer.cpp.
+bool mlx_custom_append(mlx_array buffer, mlx_array owner, mlx_array added, int32_t axis, int32_t len, mlx_stream stream,
+                       mlx_array* result, bool* owns, mlx_custom_text report, void* report_context);
 
 // Adds a slice to the graph. `start` and `stop` have a number for each axis. False after an error, as above.
 bool mlx_custom_view(mlx_array array, const int32_t* start, const int32_t* stop, size_t ndim, mlx_stream stream,

@@ -18,7 +18,6 @@ unsafe extern "C" {
         added: mlx_array,
         axis: i32,
         len: i32,
-        in_place: bool,
         stream: mlx_stream,
         result: *mut mlx_array,
         owns: *mut bool,
@@ -45,14 +44,15 @@ unsafe extern "C" {
 /// [`truncate`](Self::truncate) the next append would write over entries that were seen; that one copies the array.
 #[derive(Debug)]
 pub struct AppendBuffer {
-    /// With `capacity` entries along the axis. Never handed out: views end where the filled entries do.
+    /// With `capacity` entries along the axis. Views end where the filled entries do. (A full one may be the array that filled it, or
+    /// its own view. Nothing is written into a full one.)
     array: Array,
     /// What holds the memory of `array`, if that is another.
     owner: Option<Array>,
     axis: usize,
     len: usize,
-    /// Nobody has seen what is behind the filled entries.
-    rest_is_unseen: bool,
+    /// Entries behind the filled ones have been seen.
+    is_truncated: bool,
 }
 
 impl AppendBuffer {
@@ -65,7 +65,7 @@ impl AppendBuffer {
             return Err(Exception::custom(format!("AppendBuffer: {shape:?} has no axis {axis}")));
         }
         let array = ops::zeros_dtype(shape, dtype)?;
-        Ok(Self { array, owner: None, axis, len: 0, rest_is_unseen: true })
+        Ok(Self { array, owner: None, axis, len: 0, is_truncated: false })
     }
 
     /// The shape, with the capacity along the axis.
@@ -111,12 +111,19 @@ impl AppendBuffer {
         if added > free {
             return refuse(format!("{added} entries do not fit into {free}"));
         }
+        if added == 0 {
+            return Ok(());
+        }
+        if self.is_truncated {
+            *self = self.copied()?;
+        }
         let stream = thread_local_default_stream();
         let mut result = mlx_array { ctx: ptr::null_mut() };
         let (mut owns, mut message) = (false, String::new());
         // SAFETY: the declaration matches native/bridge.h, all handles are valid during the call, and both axis and length were
-        // checked. What is written is not read by anybody who holds the memory: views end at `len`, `array` is never handed out, and
-        // without `rest_is_unseen` the memory is another. `append` is called with `message` during the call only.
+        // checked. Nobody who holds the memory reads what is written: views end at `len`, entries behind were never filled in this
+        // memory, and there is room, so the array isn't the full one that somebody else may have. `append` is called with `message`
+        // during the call only.
         let succeeded = unsafe {
             mlx_custom_append(
                 self.array.as_ptr(),
@@ -124,7 +131,6 @@ impl AppendBuffer {
                 entries.as_ptr(),
                 self.axis as i32,
                 self.len as i32,
-                self.rest_is_unseen,
                 stream.as_ref().map_or(mlx_stream { ctx: ptr::null_mut() }, |stream| stream.as_ptr()),
                 &raw mut result,
                 &raw mut owns,
@@ -137,13 +143,20 @@ impl AppendBuffer {
         }
         // SAFETY: on success the result is a new array that nobody else owns.
         let before = std::mem::replace(&mut self.array, unsafe { Array::from_ptr(result) });
-        // Held on to, the array from before is also one that MLX does not write into.
-        if owns || !self.rest_is_unseen {
+        if owns {
             self.owner = Some(before);
         }
         self.len += added;
-        self.rest_is_unseen = true;
         Ok(())
+    }
+
+    /// The same entries in other memory.
+    fn copied(&self) -> Result<Self, Exception> {
+        let mut copy = Self::new(self.shape(), self.axis, self.dtype())?;
+        let mut stop = self.array.shape().to_vec();
+        stop[self.axis] = self.len as i32;
+        copy.append(&self.slice(&vec![0; stop.len()], &stop)?)?;
+        Ok(copy)
     }
 
     /// The filled entries, and of another axis those in `range`: an array that shares this one's memory, and keeps its values.
@@ -159,6 +172,11 @@ impl AppendBuffer {
         }
         (start[axis], stop[axis]) = (range.start as i32, range.end as i32);
         stop[self.axis] = self.len as i32;
+        self.slice(&start, &stop)
+    }
+
+    /// `start` and `stop` have a number for each axis, within the array.
+    fn slice(&self, start: &[i32], stop: &[i32]) -> Result<Array, Exception> {
         let stream = thread_local_default_stream();
         let mut result = mlx_array { ctx: ptr::null_mut() };
         let mut message = String::new();
@@ -192,7 +210,7 @@ impl AppendBuffer {
             return refuse(format!("cannot keep {len} of {} entries", self.len));
         }
         if len < self.len {
-            (self.len, self.rest_is_unseen) = (len, false);
+            (self.len, self.is_truncated) = (len, true);
         }
         Ok(())
     }

@@ -48,7 +48,8 @@
 //! - **Layout**: an input is row-major, one element after another, unless the operation takes it
 //!   [`Strided`](Layout::Strided). A copy is made only for an input that isn't so already.
 //! - **Buffers**: an output may take over the buffer of an input that nobody else needs
-//!   ([`reuses`](CpuOperation::reuses)); that is how a cache is appended to without copying it.
+//!   ([`reuses`](CpuOperation::reuses)); that is how a cache is appended to without copying it. [`AppendBuffer`] does the same by
+//!   MLX's own operations, wherever they run.
 //! - **Errors**: an `Err` or a panic in `run` becomes an error of the `eval` that waits for it, once. The outputs are then filled
 //!   with NaN (integers: all bits set), so that nothing in them looks like a result. The process and the stream go on.
 //!   (With `panic = "abort"` a panic ends the process, as everywhere.)

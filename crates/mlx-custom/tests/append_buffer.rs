@@ -102,6 +102,55 @@ fn entries_seen_before_the_last_append_are_not_written_over() {
     assert_eq!(numbers(&seen), numbers(&entries(0..3)));
 }
 
+/// Nothing is evaluated in between, so nothing has been copied yet when the second append comes.
+#[test]
+fn entries_are_replaced_twice_in_one_evaluation() {
+    let mut buffer = buffer(8);
+    buffer.append(&entries(0..3)).unwrap();
+    let seen = both(&buffer);
+    seen.eval().unwrap();
+    buffer.append(&entries(3..4)).unwrap();
+    both(&buffer).eval().unwrap();
+    for replacement in [6..7, 7..8] {
+        buffer.truncate(1).unwrap();
+        buffer.append(&entries(replacement)).unwrap();
+    }
+    let row = |row: usize| [0, 7].map(|entry| [0, 1, 2].map(|i| (1000 * row + 10 * entry + i) as f32)).concat();
+    assert_eq!(numbers(&both(&buffer)), [row(0), row(1)].concat());
+    assert_eq!(numbers(&seen), numbers(&entries(0..3)));
+}
+
+#[test]
+fn no_entries_change_nothing() {
+    let mut buffer = buffer(8);
+    buffer.append(&entries(0..3)).unwrap();
+    let seen = both(&buffer);
+    seen.eval().unwrap();
+    buffer.truncate(1).unwrap();
+    buffer.append(&entries(3..3)).unwrap();
+    buffer.append(&entries(6..7)).unwrap();
+    both(&buffer).eval().unwrap();
+    assert_eq!(numbers(&seen), numbers(&entries(0..3)));
+}
+
+/// An array that fills a buffer whole may become the buffer.
+#[test]
+fn a_full_buffer_does_not_write_into_what_filled_it() {
+    let mut buffer = buffer(4);
+    let filling = entries(0..4);
+    buffer.append(&filling).unwrap();
+    let seen = both(&buffer);
+    seen.eval().unwrap();
+    buffer.truncate(2).unwrap();
+    buffer.append(&entries(6..8)).unwrap();
+    both(&buffer).eval().unwrap();
+    assert_eq!(numbers(&filling), numbers(&entries(0..4)));
+    assert_eq!(numbers(&seen), numbers(&entries(0..4)));
+    buffer.truncate(0).unwrap();
+    buffer.append(&entries(4..5)).unwrap();
+    assert_eq!(numbers(&both(&buffer)), numbers(&entries(4..5)));
+}
+
 #[test]
 fn a_step_is_added_while_the_one_before_runs() {
     let mut buffer = buffer(64);

@@ -124,7 +124,7 @@ pub fn generate(
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Generation> {
     check_prompt(model, prompt)?;
-    // The same, with each step started before the token of the one before it is known.
+    // The same, with steps started before the token of the one before is known.
     if sampler.is_plain_greedy() && model.works_ahead() {
         return generate_ahead(model, prompt, options, on_token);
     }

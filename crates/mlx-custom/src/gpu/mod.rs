@@ -17,8 +17,8 @@
 //!
 //! Beyond Metal, the same on all backends:
 //!
-//! - `load_streamed(from)` loads one `uint`, `uint2` or `uint4` of an input that nobody will read again soon; on CUDA past the cache
-//!   that a threadgroup shares.
+//! - `load_streamed(from)` loads one `uint`, `uint2` or `uint4`, at a multiple of its size, of an input that nobody will read again soon;
+//!   on CUDA past the multiprocessor's cache.
 //! - `async_copy16(to, from)` copies 16 bytes, aligned to 16, from device to threadgroup memory while the thread goes on; with a third
 //!   argument `false` it writes zeros. `async_commit()` closes a group, `async_wait<N>()` waits until at most `N` groups are
 //!   under way; then a barrier.

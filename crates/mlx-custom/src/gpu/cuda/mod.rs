@@ -35,7 +35,7 @@ pub(crate) use source::Source;
 
 /// What a generated source depends on. Sources are `'static`, so where they lie says what they are.
 struct Key {
-    kernel: [(usize, usize); 3],
+    kernel: [(usize, usize); 5],
     strided: bool,
     /// Threads of a threadgroup: the compiler is told.
     threads: usize,
@@ -66,8 +66,12 @@ impl Key {
     }
 }
 
-fn places(kernel: &GpuKernel) -> [(usize, usize); 3] {
-    [kernel.name, kernel.header, kernel.body].map(|text| (text.as_ptr().addr(), text.len()))
+/// Where a kernel's texts and lists of names lie, and how long they are.
+fn places(kernel: &GpuKernel) -> [(usize, usize); 5] {
+    let text = |text: &'static str| (text.as_ptr().addr(), text.len());
+    let names = |names: &'static [&'static str]| (names.as_ptr().addr(), names.len());
+    let GpuKernel { name, inputs, outputs, header, body, .. } = *kernel;
+    [text(name), text(header), text(body), names(inputs), names(outputs)]
 }
 
 /// Kernels that were started before, by fingerprint. A start must cost microseconds, for hundreds of them make a token.

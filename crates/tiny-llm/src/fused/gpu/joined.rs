@@ -63,6 +63,7 @@ impl JoinedProjection {
     /// As [`forward`](Self::forward) and [`swiglu_gpu`].
     pub fn forward_swiglu(&self, x: &Array, backend: GpuBackend) -> Result<Array> {
         if let Self::One(Projection::Quantized(gate_up)) = self
+            && gate_up.bias.is_none()
             && let Some(hidden) = quantized_swiglu_gpu(backend, x, &gate_up.weight)?
         {
             return Ok(hidden);

@@ -90,8 +90,8 @@ inline T simd_min(T value) {
 inline bool simd_any(bool value) { return __any_sync(all_lanes, value); }
 inline bool simd_all(bool value) { return __all_sync(all_lanes, value); }
 
-// Loads what nobody will read again soon: past the cache of the multiprocessor, where it would displace what is read again, and with
-// the neighbours, up to 256 bytes, on their way to the cache of the whole GPU. Nobody may write it while the kernel runs.
+// Loads what nobody will read again soon: past the multiprocessor's cache, where it would displace what is read again, and asks for up
+// to 256 neighbouring bytes to be brought into the GPU's L2 cache. Nobody may write it while the kernel runs.
 inline uint load_streamed(const uint* from) {
   uint word;
   asm("ld.global.nc.L1::no_allocate.L2::256B.u32 %0, [%1];" : "=r"(word) : "l"(from));
