@@ -10,9 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
+use super::prune;
 use crate::OperationError;
 
-const DIGEST: &str = "digest";
+pub(super) const DIGEST: &str = "digest";
+
+/// After so many new entries of a process, old ones are looked for, and at its first.
+const PRUNED_EVERY: u64 = 256;
 
 /// The file `name` of the entry `key`, which `build` makes in the folder that it is given, unless it is there.
 ///
@@ -27,10 +31,14 @@ pub(super) fn get(
     let cache = wheel_fetch::cache_dir().map_err(|error| error.to_string())?.join("emulator");
     let entry = cache.join(key);
     if is_whole(&entry, name) {
+        prune::note_use(&entry);
         return Ok(entry.join(name));
     }
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let staging = Staging(cache.join(format!("{key}.{}.{number}.partial", std::process::id())));
+    if number.is_multiple_of(PRUNED_EVERY) {
+        prune::prune(&cache, prune::MOST_ENTRIES);
+    }
+    let staging = Staging(cache.join(format!("{key}.{}.{number}{}", std::process::id(), prune::PARTIAL)));
     fs::create_dir_all(&staging.0).map_err(|error| explain("create", &staging.0, &error))?;
     build(&staging.0)?;
     let built = staging.0.join(name);

@@ -38,6 +38,7 @@ mod counters;
 mod library;
 mod lines;
 mod operation;
+mod prune;
 mod region;
 mod report;
 mod results;
