@@ -118,11 +118,13 @@ impl KvCache for GpuKvCache {
 
     fn update_and_fetch_joined(&mut self, keys_and_values: &Array) -> Result<(Array, Array)> {
         let (shape, dtype) = (keys_and_values.shape(), keys_and_values.dtype());
-        let &[batch, heads, n_new, head_dim] = shape else { return refuse_joined(shape) };
-        if heads % 2 != 0 {
-            return refuse_joined(shape);
-        }
-        let shape = [batch, heads, n_new, head_dim];
+        let (shape, heads) = match *shape {
+            [batch, heads, n_new, head_dim] if heads % 2 == 0 => ([batch, heads, n_new, head_dim], heads),
+            _ => {
+                let message = format!("keys and values of shape {shape:?}, not [B, 2 * H_kv, L, D]");
+                return Err(Error::invalid("GpuKvCache::update_and_fetch_joined", message));
+            }
+        };
         self.check_new(shape, dtype)?;
         let buffer = self.make_room(shape, dtype)?;
         buffer.append(keys_and_values)?;
@@ -154,9 +156,4 @@ impl KvCache for GpuKvCache {
     fn reset(&mut self) {
         *self = Self { step: self.step, ..Self::new() };
     }
-}
-
-fn refuse_joined<T>(shape: &[i32]) -> Result<T> {
-    let message = format!("keys and values of shape {shape:?}, not [B, 2 * H_kv, L, D]");
-    Err(Error::invalid("GpuKvCache::update_and_fetch_joined", message))
 }

@@ -10,39 +10,31 @@ mod gpu_model;
 mod quantized_models;
 mod refusals;
 mod scripted;
+#[path = "week2_day5/task_5_the_model.rs"]
+mod task_5_the_model;
+#[path = "week2_day5/task_5_wide_tiles.rs"]
+mod task_5_wide_tiles;
 #[allow(dead_code)] // day 2.4 uses the rest
 mod tiled;
 mod tiny_models;
 mod works_ahead;
 
-use gpu_attention::{Memory, check_case, check_inputs, check_inputs_on, in_cache};
-use gpu_model::{
-    address, check_against_plain_layers, check_block, check_cache, check_gated_products, check_generation,
-    check_joined_projections, check_logits, check_model_refuses, check_norm, check_rope, check_swiglu,
-};
+use gpu_attention::{Memory, check_case, check_inputs, in_cache};
 use grader::{Fixture, Rng, check_close, check_tokens, expect_error, property};
-use mlx_custom::gpu::{GpuBackend, check_metal};
-use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_custom::gpu::GpuBackend;
 use mlx_rs::ops::{full, ones};
 use mlx_rs::{Array, Dtype};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiled::{Inputs, Sizes, must};
-use tiny_llm::flash_attention::gpu::decode::{LONGEST_QUERY, check as decode_check, choose_splits};
-use tiny_llm::flash_attention::gpu::kernels::{
-    ATTENTION_DECODE, ATTENTION_DECODE_MERGE, ATTENTION_PLAIN, ATTENTION_PREFILL, ATTENTION_PREFILL_WIDE,
-};
+use tiny_llm::flash_attention::gpu::decode::{check as decode_check, choose_splits};
 use tiny_llm::flash_attention::gpu::prefill::check as prefill_check;
 use tiny_llm::flash_attention::gpu::prefill_wide::check as wide_check;
 use tiny_llm::flash_attention::gpu::problem::Problem;
 use tiny_llm::flash_attention::gpu::{
     KernelChoice, Tiles, choose_kernel, flash_attention_gpu, flash_attention_gpu_with,
 };
-use tiny_llm::fused::gpu::norm::RMS_NORM;
-use tiny_llm::fused::gpu::rope::ROPE_QK;
-use tiny_llm::fused::gpu::swiglu::SWIGLU;
-use tiny_llm::fused::gpu::{Heads, Positions, add_rms_norm_gpu, rms_norm_gpu, rope_qk_gpu, swiglu_gpu};
-use tiny_llm::{AttentionBackend, AttentionMask, GpuKvCache, KvCache, Offset, Result, RmsNorm, RotaryEmbedding};
+use tiny_llm::{AttentionBackend, AttentionMask, Result};
 
 const DAY: &str = "week2_day5";
 const WHOLE: KernelChoice = KernelChoice::Decode { splits: 1 };
@@ -363,80 +355,6 @@ fn task_5_choose_kernel() {
     assert_eq!(choice(100, 64, bf16, &mask), [KernelChoice::Plain; 2], "a mask array");
 }
 
-/// Compares the kernel on wide tiles, given, with MLX, on every backend that has room for it. CUDA must choose it.
-#[track_caller]
-fn check_wide(inputs: &Inputs, mask: &AttentionMask, simd_groups: usize) {
-    let chosen = choose_kernel(&problem_of(inputs, mask), GpuBackend::Cuda);
-    let is_prefill = inputs.query.dim(2) > LONGEST_QUERY as i32;
-    assert_eq!(chosen == WIDE, is_prefill, "CUDA chooses {chosen:?} for a query {:?}", inputs.query.shape());
-    let choice = KernelChoice::PrefillWide { simd_groups };
-    let backends = GpuBackend::available().into_iter().filter(|&backend| backend != GpuBackend::Metal);
-    check_inputs_on(backends, inputs, mask, choice);
-}
-
-/// Around tiles of 64 queries and of 64 keys, and of 128: one threadgroup and several, full and not.
-#[rstest]
-fn task_5_wide_tiles(
-    #[values(1, 63, 64, 65, 128, 130)] query_len: i32,
-    #[values(0, 1, 63, 70)] past: i32,
-    #[values(64, 128)] head_dim: i32,
-) {
-    let mut rng = Rng::new(query_len as u64);
-    let sizes = sizes([1, 1], query_len, query_len + past, head_dim);
-    let inputs = in_cache(Inputs::random(&mut rng, sizes, Dtype::Bfloat16));
-    for mask in [AttentionMask::Causal, AttentionMask::None] {
-        check_wide(&inputs, &mask, 4);
-        check_wide(&inputs, &mask, 8);
-    }
-}
-
-#[rstest]
-fn task_5_wide_tiles_of_groups_and_batches(#[values(4, 8)] simd_groups: usize, #[values(64, 128)] head_dim: i32) {
-    let mut rng = Rng::new(21);
-    let sizes = Sizes { batch: 2, ..sizes([6, 2], 150, 200, head_dim) };
-    let inputs = Inputs::random(&mut rng, sizes, Dtype::Float16);
-    check_wide(&inputs, &AttentionMask::Causal, simd_groups);
-}
-
-/// Rows that can't be copied 16 bytes at a time.
-#[rstest]
-fn task_5_wide_tiles_in_another_order(#[values(64, 128)] head_dim: i32) {
-    let mut rng = Rng::new(22);
-    let Inputs { query, key, value } = Inputs::random(&mut rng, sizes([2, 1], 70, 140, head_dim), Dtype::Bfloat16);
-    let lay = |array: &Array| must(Memory::OtherOrder.lay(array));
-    let inputs = Inputs { query: lay(&query), key: lay(&key), value: lay(&value) };
-    check_wide(&inputs, &AttentionMask::Causal, 4);
-    check_wide(&Inputs { query, key, value: lay(&value) }, &AttentionMask::None, 8);
-}
-
-#[test]
-fn task_5_wide_tiles_large_scores() {
-    for inputs in large_scores() {
-        check_wide(&inputs, &AttentionMask::Causal, 8);
-    }
-}
-
-/// A query of NaN has an answer of NaN, and a key of NaN makes one for whoever sees it; nobody else notices.
-#[test]
-fn task_5_wide_tiles_nan_stays() {
-    let mut rng = Rng::new(23);
-    let inputs = Inputs::random(&mut rng, sizes([1, 1], 100, 100, 64), Dtype::Bfloat16);
-    assert_eq!(choose_kernel(&problem_of(&inputs, &AttentionMask::Causal), GpuBackend::Cuda), WIDE);
-    let with_nan = |array: &Array, row: i32| {
-        let rows = Array::from_iter((0..100).map(|i| if i == row { f32::NAN } else { 0.0 }), &[1, 1, 100, 1]);
-        must(must(array.add(&rows)).as_dtype(Dtype::Bfloat16))
-    };
-    let (query, key) = (with_nan(&inputs.query, 3), with_nan(&inputs.key, 90));
-    let is_nan: Vec<bool> = (0..100).map(|i| i == 3 || i >= 90).collect();
-    for backend in GpuBackend::available().into_iter().filter(|&backend| backend != GpuBackend::Metal) {
-        let mask = AttentionMask::Causal;
-        let got = must(flash_attention_gpu_with(&query, &key, &inputs.value, None, &mask, backend, WIDE));
-        let got = must(got.as_dtype(Dtype::Float32));
-        let rows: Vec<bool> = got.as_slice::<f32>().chunks(64).map(|row| row.iter().all(|x| x.is_nan())).collect();
-        check_tokens("rows of NaN: query 3, and who sees key 90", &rows, &is_nan);
-    }
-}
-
 fn attention_of_shapes(query: &[i32], key: &[i32], value: &[i32], mask: &AttentionMask) -> Result<Array> {
     let ones = |shape: &[i32]| ones::<f32>(shape);
     flash_attention_gpu(&ones(query)?, &ones(key)?, &ones(value)?, None, mask)
@@ -549,216 +467,4 @@ fn task_5_random_problems() {
         let expected = inputs.oracle(&AttentionMask::Causal);
         check_close(&format!("{sizes:?} {dtype:?}"), got, &expected, gpu_attention::tolerance(dtype));
     });
-}
-
-// ------------------------------------------------------------------------ task 5: the model's other parts
-
-#[rstest]
-fn task_5_the_cache(
-    #[values(1, 3, 8)] step: usize,
-    #[values(&[5, 1, 1, 1], &[1, 1, 1, 1, 1], &[3, 3, 3])] chunks: &[i32],
-    #[values(Dtype::Float32, Dtype::Bfloat16)] dtype: Dtype,
-    #[values(true, false)] joined: bool,
-) {
-    check_cache(step, chunks, dtype, joined);
-}
-
-/// New tokens go into the memory that holds the old ones; only a buffer that grows is copied.
-#[test]
-fn task_5_the_cache_appends_in_place() {
-    let mut rng = Rng::new(9);
-    let mut cache = must(GpuKvCache::with_step(64));
-    let mut append = |len: i32| {
-        let [keys, values] = [(); 2].map(|()| must(rng.array(&[1, 1, len, 16], Dtype::Float32)));
-        let (keys, values) = must(cache.update_and_fetch(&keys, &values));
-        ([address(&keys), address(&values)], cache.bytes_copied())
-    };
-    let token = 2 * 16 * 4;
-    let (buffers, bytes) = append(60);
-    assert_eq!(bytes, 60 * token, "60 tokens are written");
-    for n_more in 1..=4 {
-        let (again, bytes) = append(1);
-        assert_eq!(again, buffers, "the buffers' addresses after {n_more} more tokens, which have room");
-        assert_eq!(bytes, (60 + n_more) * token, "each token is written once");
-    }
-    let (larger, bytes) = append(1);
-    assert_eq!(bytes, (65 + 64) * token, "the 64 stored tokens are copied to a larger buffer, once");
-    assert_eq!(append(1).0, larger, "and then that one is used in place");
-}
-
-/// What somebody still sees does not change under their hands.
-#[test]
-fn task_5_what_was_fetched_stays() {
-    let mut rng = Rng::new(10);
-    let mut cache = must(GpuKvCache::with_step(64));
-    let mut tokens = |len: i32| must(rng.array(&[1, 2, len, 8], Dtype::Float32));
-    let (first, second) = (tokens(5), tokens(1));
-    let (fetched, _) = must(cache.update_and_fetch(&first, &first));
-    must(fetched.eval());
-    must(cache.rewind(1));
-    let (longer, _) = must(cache.update_and_fetch(&second, &second));
-    must(longer.eval());
-    check_close("keys that were fetched before", Ok::<_, String>(fetched), &first, grader::Tolerance::EXACT);
-}
-
-#[test]
-fn task_5_the_cache_forgets() {
-    let mut cache = must(GpuKvCache::with_step(4));
-    let mut rng = Rng::new(13);
-    let [first, second, third] = [5, 1, 2].map(|len| must(rng.array(&[1, 2, len, 8], Dtype::Float32)));
-    must(cache.update_and_fetch(&first, &first));
-    must(cache.rewind(3));
-    expect_invalid_argument(cache.rewind(3), "forgetting three of two tokens");
-    let (keys, _) = must(cache.update_and_fetch(&second, &second));
-    let expected = must(mlx_rs::ops::concatenate(&[&must(first.try_index((.., .., ..2))), &second], 2));
-    check_close("two old tokens and a new one", Ok::<_, String>(keys), &expected, grader::Tolerance::EXACT);
-    cache.reset();
-    assert_eq!((cache.offset(), cache.capacity(), cache.bytes_copied()), (Offset::Same(0), 0, 0), "as new");
-    let (keys, _) = must(cache.update_and_fetch(&third, &third));
-    check_close("the tokens since the reset", Ok::<_, String>(keys), &third, grader::Tolerance::EXACT);
-    assert_eq!(cache.capacity(), 4, "the step is still 4 tokens");
-    expect_invalid_argument(GpuKvCache::with_step(0), "steps of no tokens");
-}
-
-#[test]
-fn task_5_the_cache_refuses_what_does_not_continue() {
-    let mut cache = GpuKvCache::new();
-    let tokens = |shape: &[i32]| must(ones::<f32>(shape));
-    let (keys, wider) = (tokens(&[1, 2, 3, 8]), tokens(&[1, 2, 3, 16]));
-    expect_invalid_argument(cache.update_and_fetch(&keys, &wider), "keys with D = 8 and values with D = 16");
-    must(cache.update_and_fetch(&keys, &keys));
-    expect_invalid_argument(cache.update_and_fetch(&wider, &wider), "D = 16 behind D = 8");
-    let three_axes = tokens(&[2, 3, 8]);
-    expect_invalid_argument(cache.update_and_fetch(&three_axes, &three_axes), "three axes");
-    expect_invalid_argument(cache.update_and_fetch_joined(&keys), "one head of keys and one of values behind two");
-    expect_invalid_argument(cache.update_and_fetch_joined(&tokens(&[1, 3, 1, 8])), "three heads in all");
-    assert_eq!(cache.offset(), Offset::Same(3), "a refusal changes nothing");
-}
-
-#[rstest]
-fn task_5_norm(
-    #[values("rows_f32", "small_f32", "rows_bf16", "residual_f32", "residual_bf16", "residual_f16")] name: &str,
-) {
-    check_norm(name);
-}
-
-#[rstest]
-fn task_5_rope(#[values("with_bias_f32", "one_token_bf16", "no_bias_f16", "offset_of_each_row_f32")] name: &str) {
-    check_rope(name);
-}
-
-#[rstest]
-fn task_5_swiglu(#[values("rows_f32", "rows_bf16", "rows_f16")] name: &str) {
-    check_swiglu(name);
-}
-
-#[rstest]
-fn task_5_rows_around_threads(
-    #[values(1, 31, 32, 33, 255, 256, 257, 600)] features: i32,
-    #[values(Dtype::Float32, Dtype::Bfloat16)] dtype: Dtype,
-) {
-    check_against_plain_layers(features, dtype);
-}
-
-#[test]
-fn task_5_fused_kernels_refuse_what_does_not_fit() {
-    let x = must(ones::<f32>(&[2, 64]));
-    let short = must(ones::<f32>(&[2, 32]));
-    let norm = RmsNorm::new(must(ones::<f32>(&[64])), 1e-6);
-    for backend in GpuBackend::available() {
-        must(rms_norm_gpu(&x, &norm, backend));
-        expect_invalid_argument(rms_norm_gpu(&short, &norm, backend), "rows of 32 and a weight of 64");
-        expect_invalid_argument(add_rms_norm_gpu(&x, &short, &norm, backend), "a residual of another shape");
-        let odd = must(ones::<f32>(&[2, 33]));
-        expect_invalid_argument(swiglu_gpu(&odd, backend), "rows of 33: gate and up of other lengths");
-        let rope = must(RotaryEmbedding::new(16, 8, 10000.0, false));
-        let at = |offset| Positions::new(&rope, offset, 1, 4);
-        let positions = must(at(Offset::Same(4)));
-        expect_invalid_argument(at(Offset::Same(5)), "token 8 in a table of 8 positions");
-        expect_invalid_argument(at(Offset::Same(-1)), "a negative position");
-        expect_invalid_argument(at(Offset::PerRow(&[1, 2])), "two positions for one row");
-        let projected = must(ones::<f32>(&[4, 64]));
-        let heads = Heads { query: 2, key_value: 1, dim: 16 };
-        let with = |heads, bias: Option<&Array>| rope_qk_gpu(&projected, bias, heads, &positions, backend);
-        must(with(heads, None));
-        expect_invalid_argument(with(Heads { query: 4, key_value: 2, dim: 8 }, None), "heads of 8 and a table for 16");
-        expect_invalid_argument(with(Heads { query: 1, ..heads }, None), "three heads of 16 and rows of 64");
-        expect_invalid_argument(with(heads, Some(&must(ones::<f32>(&[63])))), "a bias of another length");
-        expect_invalid_argument(with(heads, Some(&must(ones::<half::f16>(&[64])))), "a bias of another dtype");
-        let short_rows = rope_qk_gpu(&must(ones::<f32>(&[3, 64])), None, heads, &positions, backend);
-        expect_invalid_argument(short_rows, "three rows for four tokens");
-    }
-}
-
-#[test]
-fn task_5_projections_side_by_side() {
-    check_joined_projections();
-}
-
-#[rstest]
-fn task_5_gate_and_up_in_one_kernel(
-    #[values(16, 24, 100)] intermediate: i32,
-    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype,
-) {
-    check_gated_products(intermediate, dtype);
-}
-
-/// Everything of this task in one layer: prompt, decode, two tokens at a time.
-#[rstest]
-fn task_5_a_layer(#[values(&[5, 1, 1, 2], &[1, 12])] chunks: &[i32], #[values(true, false)] with_biases: bool) {
-    check_block(chunks, with_biases);
-}
-
-/// With day 2.3's products; plain layers on the CPU, dequantized, are the yardstick of these fixtures.
-#[rstest]
-#[case("tiny-qwen2-4bit", "two_rows_f32", &[4, 1, 1, 3])]
-#[case("tiny-qwen2-4bit", "two_rows_bf16", &[8, 1])]
-#[case("tiny-qwen2-mixed", "one_row_f16", &[9, 1])]
-fn task_5_the_model(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &[i32]) {
-    check_logits(model, prompt, chunks);
-}
-
-#[rstest]
-#[case("tiny-qwen2-4bit", "five_tokens")]
-#[case("tiny-qwen2-mixed", "seven_tokens")]
-fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
-    check_generation(model, prompt);
-}
-
-/// As without working ahead: the tokens, the callback, the reason for stopping.
-#[rstest]
-#[case("tiny-qwen2-4bit", Dtype::Float32)]
-#[case("tiny-qwen2-4bit", Dtype::Bfloat16)]
-fn task_5_the_model_works_ahead(#[case] model: &str, #[case] dtype: Dtype) {
-    works_ahead::check_ends(model, dtype);
-}
-
-/// Of a model that the tests script.
-#[test]
-fn task_5_errors_of_a_model_that_works_ahead() {
-    works_ahead::check_errors();
-}
-
-#[test]
-fn task_5_the_order_of_working_ahead() {
-    works_ahead::check_order();
-}
-
-#[test]
-fn task_5_the_model_refuses_what_does_not_fit() {
-    check_model_refuses();
-}
-
-/// What the emulator and CUDA would let pass, and Apple's compiler would not.
-#[test]
-fn task_5_kernels_keep_to_metal() {
-    let attention = [&ATTENTION_PLAIN, &ATTENTION_DECODE, &ATTENTION_DECODE_MERGE];
-    let prefill = [&ATTENTION_PREFILL, &ATTENTION_PREFILL_WIDE];
-    for kernel in attention.into_iter().chain(prefill).chain([&RMS_NORM, &ROPE_QK, &SWIGLU]) {
-        if let Some((_, stub)) = kernel.body.split_once("todo!(\"") {
-            panic!("not yet implemented: {}", stub.split('"').next().unwrap_or_default());
-        }
-        let findings = check_metal(kernel, &["T", "O", "M"]);
-        assert!(findings.is_empty(), "{} is no Metal: {findings:?}", kernel.name);
-    }
 }

@@ -73,11 +73,3 @@ extern "C" bool mlx_custom_append(mlx_array buffer, mlx_array owner, mlx_array a
     *owns = !is_known;
   });
 }
-
-extern "C" bool mlx_custom_view(mlx_array array, const int32_t* start, const int32_t* stop, size_t ndim,
-                                mlx_stream stream, mlx_array* result, mlx_custom_text report, void* report_context) {
-  return guarded(report, report_context, [&] {
-    *result = mlx_array_new_(mx::slice(mlx_array_get_(array), mx::Shape(start, start + ndim), mx::Shape(stop, stop + ndim),
-                                       stream_or_default(stream)));
-  });
-}

@@ -69,8 +69,4 @@ bool mlx_custom_cuda_kernel_start(mlx_custom_cuda_kernel* kernel, mlx_stream str
 // native/append_buffer.cpp.
 bool mlx_custom_append(mlx_array buffer, mlx_array owner, mlx_array added, int32_t axis, int32_t len, mlx_stream stream,
                        mlx_array* result, bool* owns, mlx_custom_text report, void* report_context);
-
-// Adds a slice to the graph. `start` and `stop` have a number for each axis. False after an error, as above.
-bool mlx_custom_view(mlx_array array, const int32_t* start, const int32_t* stop, size_t ndim, mlx_stream stream,
-                     mlx_array* result, mlx_custom_text report, void* report_context);
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::ptr;
 
 use mlx_rs::error::Exception;
+use mlx_rs::ops::indexing::{ArrayIndex, TryIndexOp};
 use mlx_rs::{Array, Dtype, ops, thread_local_default_stream};
 use mlx_sys::{mlx_array, mlx_stream};
 
@@ -21,16 +22,6 @@ unsafe extern "C" {
         stream: mlx_stream,
         result: *mut mlx_array,
         owns: *mut bool,
-        report: Text,
-        report_context: *mut c_void,
-    ) -> bool;
-    fn mlx_custom_view(
-        array: mlx_array,
-        start: *const i32,
-        stop: *const i32,
-        ndim: usize,
-        stream: mlx_stream,
-        result: *mut mlx_array,
         report: Text,
         report_context: *mut c_void,
     ) -> bool;
@@ -153,9 +144,9 @@ impl AppendBuffer {
     /// The same entries in other memory.
     fn copied(&self) -> Result<Self, Exception> {
         let mut copy = Self::new(self.shape(), self.axis, self.dtype())?;
-        let mut stop = self.array.shape().to_vec();
-        stop[self.axis] = self.len as i32;
-        copy.append(&self.slice(&vec![0; stop.len()], &stop)?)?;
+        if self.len > 0 {
+            copy.append(&self.filled(None)?)?;
+        }
         Ok(copy)
     }
 
@@ -164,41 +155,23 @@ impl AppendBuffer {
     /// # Errors
     /// `axis` is not another one, or doesn't have the range.
     pub fn view(&self, axis: usize, range: Range<usize>) -> Result<Array, Exception> {
-        let mut stop = self.array.shape().to_vec();
-        let mut start = vec![0; stop.len()];
-        let has_range = range.start <= range.end && stop.get(axis).is_some_and(|&len| range.end <= len as usize);
+        let shape = self.shape();
+        let has_range = range.start <= range.end && shape.get(axis).is_some_and(|&len| range.end <= len as usize);
         if axis == self.axis || !has_range {
-            return refuse(format!("no view of {range:?} along axis {axis} of {stop:?}"));
+            return refuse(format!("no view of {range:?} along axis {axis} of {shape:?}"));
         }
-        (start[axis], stop[axis]) = (range.start as i32, range.end as i32);
-        stop[self.axis] = self.len as i32;
-        self.slice(&start, &stop)
+        self.filled(Some((axis, range)))
     }
 
-    /// `start` and `stop` have a number for each axis, within the array.
-    fn slice(&self, start: &[i32], stop: &[i32]) -> Result<Array, Exception> {
-        let stream = thread_local_default_stream();
-        let mut result = mlx_array { ctx: ptr::null_mut() };
-        let mut message = String::new();
-        // SAFETY: the declaration matches native/bridge.h; the handles are valid and both slices have a number for each axis during
-        // the call. `append` is called with `message` during the call only.
-        let succeeded = unsafe {
-            mlx_custom_view(
-                self.array.as_ptr(),
-                start.as_ptr(),
-                stop.as_ptr(),
-                stop.len(),
-                stream.as_ref().map_or(mlx_stream { ctx: ptr::null_mut() }, |stream| stream.as_ptr()),
-                &raw mut result,
-                append,
-                (&raw mut message).cast(),
-            )
-        };
-        if !succeeded {
-            return refuse(message);
+    /// The filled entries, and perhaps of another axis a part.
+    fn filled(&self, part: Option<(usize, Range<usize>)>) -> Result<Array, Exception> {
+        let mut ranges: Vec<Range<i32>> = self.shape().iter().map(|&len| 0..len).collect();
+        ranges[self.axis] = 0..self.len as i32;
+        if let Some((axis, range)) = part {
+            ranges[axis] = range.start as i32..range.end as i32;
         }
-        // SAFETY: on success the result is a new array that nobody else owns.
-        Ok(unsafe { Array::from_ptr(result) })
+        let operations: Vec<_> = ranges.into_iter().map(ArrayIndex::index_op).collect();
+        self.array.try_index(operations.as_slice())
     }
 
     /// Forgets all entries behind the first `len`.

@@ -1,7 +1,7 @@
 //! Generation that is one step ahead of the CPU: while a GPU computes one token, the next token's graph is built.
 //!
-//! Building a step takes the CPU longer than a small model's step takes the GPU, and about as long for one of 7 billion weights. The
-//! next step needs the token only as an array, so it can be built and started before anybody knows the number.
+//! Building a step takes the CPU a good part of the time that the step takes the GPU, and for a small model more than that. The next
+//! step needs the token only as an array, so it can be built and started before anybody knows the number.
 
 use std::ops::ControlFlow;
 use std::time::Instant;

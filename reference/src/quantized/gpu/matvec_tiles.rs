@@ -73,8 +73,7 @@ impl MatvecTilesShape {
 /// # Errors
 /// As [`matvec_tiles_in`].
 pub fn matvec_tiles(operands: &Operands<'_>) -> Result<Array> {
-    let groups = operands.inputs() / operands.matrix.group_size;
-    matvec_tiles_in(MatvecTilesShape::choose(operands.outputs(), groups), operands)
+    matvec_tiles_in(MatvecTilesShape::choose(operands.outputs(), operands.groups()), operands)
 }
 
 /// `silu(x Wgᵀ) * (x Wuᵀ)` in one kernel, where the rows of the matrix are those of `Wg` and behind them those of `Wu`: `[M, N / 2]`.
@@ -87,8 +86,7 @@ pub fn swiglu(operands: &Operands<'_>) -> Result<Array> {
         let message = format!("{} rows are not gate and up, equally many", operands.outputs());
         return Err(Error::invalid("matvec_tiles::swiglu", message));
     }
-    let groups = operands.inputs() / operands.matrix.group_size;
-    launch(MatvecTilesShape::choose(operands.outputs(), groups).for_pairs(), operands, true)
+    launch(MatvecTilesShape::choose(operands.outputs(), operands.groups()).for_pairs(), operands, true)
 }
 
 /// [`matvec_tiles`], cut up as `shape` says.
@@ -102,7 +100,7 @@ pub fn matvec_tiles_in(shape: MatvecTilesShape, operands: &Operands<'_>) -> Resu
 
 fn launch(shape: MatvecTilesShape, operands: &Operands<'_>, is_gated: bool) -> Result<Array> {
     let (bits, dtype) = (operands.matrix.bits, operands.dtype());
-    let groups = operands.inputs() / operands.matrix.group_size;
+    let groups = operands.groups();
     if !is_possible(bits, dtype) || !groups.is_multiple_of(shape.run.max(1)) {
         let message =
             format!("{bits} bits, {dtype:?} and {groups} groups a row; it takes 4 bits, f16 or bf16, and {shape:?}");
@@ -130,3 +128,28 @@ fn launch(shape: MatvecTilesShape, operands: &Operands<'_>, is_gated: bool) -> R
     };
     single("matvec_tiles", MATVEC_TILES.launch_on(operands.backend, &operands.arrays(), &launch)?)
 }
+
+// [reference only] the shapes that were measured
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of 3584 and of 896 numbers in groups of 64, on an H200.
+    #[test]
+    fn eight_simd_groups_where_four_leave_half_a_wave_empty() {
+        for (outputs, groups, simd_groups) in [
+            (37888, 56, 8),
+            (18944, 56, 4),
+            (152_064, 56, 4),
+            (9728, 14, 7),
+            (9728, 56, 8),
+            (3584, 56, 16),
+            (896, 14, 7),
+        ] {
+            let shape = MatvecTilesShape::choose(outputs, groups);
+            assert_eq!(shape.simd_groups, simd_groups, "{outputs} rows of {groups} groups");
+            assert_eq!(shape.for_pairs().row_tiles, 2, "{outputs} rows of {groups} groups");
+        }
+    }
+}
+// [end]

@@ -62,6 +62,11 @@ impl<'a> Operands<'a> {
         self.matrix.inputs()
     }
 
+    /// Groups of a row of the matrix.
+    pub fn groups(&self) -> usize {
+        self.inputs() / self.matrix.group_size
+    }
+
     /// Of the activations and of the result.
     pub fn dtype(&self) -> Dtype {
         self.x.dtype()
@@ -90,7 +95,7 @@ impl<'a> Operands<'a> {
         template
     }
 
-    /// A kernel's `[M, N]` with the leading axes of the input: `[.., N]`.
+    /// A kernel's `[M, outputs]` with the leading axes of the input: `[.., outputs]`.
     ///
     /// # Errors
     /// [`Error::Mlx`] from the reshape.
@@ -99,7 +104,7 @@ impl<'a> Operands<'a> {
             return Ok(output);
         }
         let mut shape = self.leading.clone();
-        shape.push(self.outputs() as i32);
+        shape.push(output.dim(1));
         Ok(output.reshape(&shape)?)
     }
 }

@@ -191,3 +191,53 @@ fn gpu_stream(kernel: &GpuKernel) -> Result<Stream, Exception> {
         None => Ok(Stream::gpu()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNEL: GpuKernel =
+        GpuKernel { name: "copy", inputs: &["x"], outputs: &["y"], header: "", body: "y[0] = x[0];", strided: false };
+
+    /// A start that took another's kernel would compute something else, on a GPU only.
+    #[test]
+    fn what_a_compiled_kernel_depends_on_is_told_apart() {
+        let float = Array::from_slice(&[1.0_f32; 8], &[8]);
+        let integer = Array::from_slice(&[1_u32; 8], &[8]);
+        let outputs = [TensorType::new([8], Dtype::Float32)];
+        let wide_outputs = [TensorType::new([8], Dtype::Float16)];
+        let template = [("N", TemplateValue::Int(1)), ("T", TemplateValue::Dtype(Dtype::Float32))];
+        let launch =
+            Launch { template: &template, outputs: &outputs, grid: [64, 1, 1], threadgroup: [32, 1, 1], fill: None };
+        let key = Key::new(&KERNEL, &[&float], &launch);
+        let larger =
+            Launch { grid: [320, 2, 1], outputs: &[TensorType::new([4, 2], Dtype::Float32)], ..launch.clone() };
+        assert!(key.is_of(&KERNEL, &[&float], &larger), "the grid and shapes may differ");
+        assert_eq!(fingerprint(&KERNEL, &[&float], &launch), fingerprint(&KERNEL, &[&float], &larger));
+
+        let other_number = [("N", TemplateValue::Int(2)), template[1]];
+        let other_kind = [("N", TemplateValue::Bool(true)), template[1]];
+        let other_name = [("M", TemplateValue::Int(1)), template[1]];
+        let shorter = &template[..1];
+        for (what, launch) in [
+            ("a number", Launch { template: &other_number, ..launch.clone() }),
+            ("a bool", Launch { template: &other_kind, ..launch.clone() }),
+            ("a name", Launch { template: &other_name, ..launch.clone() }),
+            ("a constant less", Launch { template: shorter, ..launch.clone() }),
+            ("threads", Launch { threadgroup: [64, 1, 1], ..launch.clone() }),
+            ("an output's type", Launch { outputs: &wide_outputs, ..launch.clone() }),
+        ] {
+            assert!(!key.is_of(&KERNEL, &[&float], &launch), "{what}");
+        }
+        assert!(!key.is_of(&KERNEL, &[&integer], &launch), "an input's type");
+        assert!(!key.is_of(&KERNEL, &[&float, &float], &launch), "an input more");
+        for (what, kernel) in [
+            ("a body", GpuKernel { body: "y[0] = 2 * x[0];", ..KERNEL }),
+            ("a header", GpuKernel { header: "// two", ..KERNEL }),
+            ("an input's name", GpuKernel { inputs: &["a"], ..KERNEL }),
+            ("strides", GpuKernel { strided: true, ..KERNEL }),
+        ] {
+            assert!(!key.is_of(&kernel, &[&float], &launch), "{what}");
+        }
+    }
+}

@@ -69,12 +69,7 @@ pub fn quantized_swiglu_gpu(backend: GpuBackend, x: &Array, matrix: &QuantizedMa
     if GpuMatmul::choose(operands.tokens, x.dtype(), matrix.bits) != GpuMatmul::MatvecTiles || operands.tokens == 0 {
         return Ok(None);
     }
-    let output = swiglu(&operands)?;
-    let mut shape = x.shape().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = output.dim(1);
-    }
-    Ok(Some(if shape == output.shape() { output } else { output.reshape(&shape)? }))
+    operands.with_leading_axes(swiglu(&operands)?).map(Some)
 }
 
 /// [`quantized_matmul_gpu`] by the kernel of your choice.

@@ -73,8 +73,7 @@ impl MatvecTilesShape {
 /// # Errors
 /// As [`matvec_tiles_in`].
 pub fn matvec_tiles(operands: &Operands<'_>) -> Result<Array> {
-    let groups = operands.inputs() / operands.matrix.group_size;
-    matvec_tiles_in(MatvecTilesShape::choose(operands.outputs(), groups), operands)
+    matvec_tiles_in(MatvecTilesShape::choose(operands.outputs(), operands.groups()), operands)
 }
 
 /// `silu(x Wgᵀ) * (x Wuᵀ)` in one kernel, where the rows of the matrix are those of `Wg` and behind them those of `Wu`: `[M, N / 2]`.
@@ -87,8 +86,7 @@ pub fn swiglu(operands: &Operands<'_>) -> Result<Array> {
         let message = format!("{} rows are not gate and up, equally many", operands.outputs());
         return Err(Error::invalid("matvec_tiles::swiglu", message));
     }
-    let groups = operands.inputs() / operands.matrix.group_size;
-    launch(MatvecTilesShape::choose(operands.outputs(), groups).for_pairs(), operands, true)
+    launch(MatvecTilesShape::choose(operands.outputs(), operands.groups()).for_pairs(), operands, true)
 }
 
 /// [`matvec_tiles`], cut up as `shape` says.
@@ -102,7 +100,7 @@ pub fn matvec_tiles_in(shape: MatvecTilesShape, operands: &Operands<'_>) -> Resu
 
 fn launch(shape: MatvecTilesShape, operands: &Operands<'_>, is_gated: bool) -> Result<Array> {
     let (bits, dtype) = (operands.matrix.bits, operands.dtype());
-    let groups = operands.inputs() / operands.matrix.group_size;
+    let groups = operands.groups();
     if !is_possible(bits, dtype) || !groups.is_multiple_of(shape.run.max(1)) {
         let message =
             format!("{bits} bits, {dtype:?} and {groups} groups a row; it takes 4 bits, f16 or bf16, and {shape:?}");
