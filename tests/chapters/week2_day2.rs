@@ -9,30 +9,26 @@ mod quantized_models;
 mod refusals;
 #[path = "week2_day2/task_10_fused_operations.rs"]
 mod task_10_fused_operations;
+#[path = "week2_day2/task_4_activations.rs"]
+mod task_4_activations;
+#[path = "week2_day2/task_8_threads_and_the_operation.rs"]
+mod task_8_threads_and_the_operation;
 #[path = "week2_day2/task_9_the_quantized_model.rs"]
 mod task_9_the_quantized_model;
 mod tiny_models;
 
-use std::collections::BTreeSet;
-use std::fmt::Display;
-use std::ops::Range;
-use std::sync::Mutex;
-
-use grader::{Case, Fixture, Rng, Tolerance, check_close, expect_error, property, strided};
+use grader::{Case, Fixture, Rng, Tolerance, check_close, property, strided};
 use kernel_checks::{Shapes, check_cases, largest_integers, not_finite, sweep, vector_kernels};
-use mlx_custom::set_num_threads;
 use mlx_rs::{Array, Dtype};
 use quantized_matrices::{
     Format, Matrix, expect_within, f32s, formats, multiply, random_activations, rounded_to, rows,
 };
 use refusals::expect_invalid_argument;
 use rstest::rstest;
-use tiny_llm::quantized::activations::{self, LANES};
+use std::fmt::Display;
 use tiny_llm::quantized::kernel::Portable;
-use tiny_llm::quantized::matmul::{Precision, quantized_matmul_in};
 use tiny_llm::quantized::plain::plain_matmul;
-use tiny_llm::quantized::tiles::for_each_tile;
-use tiny_llm::quantized::{dequantize, pack, quantize, quantized_matmul, unpack};
+use tiny_llm::quantized::{dequantize, pack, quantize, unpack};
 
 const DAY: &str = "week2_day2";
 const FLOATS: [Dtype; 3] = [Dtype::Float32, Dtype::Float16, Dtype::Bfloat16];
@@ -250,140 +246,6 @@ fn plain(matrix: &Matrix, x: &[f32]) -> Vec<f32> {
     out
 }
 
-// ------------------------------------------------------------------------ task 4: 16-bit activations
-
-#[rstest]
-fn task_4_quantize_row(
-    #[values(
-        "4_bits_groups_of_32",
-        "4_bits_half_chunk",
-        "4_bits_one_group",
-        "4_bits_groups_of_64",
-        "4_bits_groups_of_128",
-        "8_bits_groups_of_32",
-        "8_bits_groups_of_64",
-        "8_bits_groups_of_128",
-        "zeros_in_the_middle"
-    )]
-    name: &str,
-) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("row/{name}"));
-    let row = rounded_row(&f32s(&case.array("x")), Format { group_size: group_size(case), bits: bits(case) });
-    let vector = |values: &[f32]| Ok::<_, tiny_llm::Error>(Array::from_slice(values, &[values.len() as i32]));
-    let integers: Vec<i32> = row.integers.iter().map(|&integer| i32::from(integer)).collect();
-    case.check(Ok::<_, tiny_llm::Error>(Array::from_slice(&integers, &[integers.len() as i32])));
-    case.check_named("scales", vector(&row.scales));
-    case.check_named("sums", vector(&row.sums));
-}
-
-/// Every number is within half a step of a group's `max |x| / 32767`, and the sums are those of the integers.
-#[test]
-fn task_4_errors_are_half_a_step() {
-    property(8, |rng| {
-        for format in formats() {
-            let n_groups = rng.between(1, 5) as usize;
-            let x = random_activations(rng, 1, n_groups * format.group_size);
-            let row = rounded_row(&x, format);
-            for (group, values) in x.chunks_exact(format.group_size).enumerate() {
-                let step = f64::from(values.iter().fold(0.0_f32, |most, x| most.max(x.abs()))) / 32767.0;
-                let mut sum = 0.0;
-                for (i, value) in values.iter().enumerate() {
-                    let back = f64::from(row.scales[group]) * row.integer(group * format.group_size + i);
-                    let error = (back - f64::from(*value)).abs();
-                    assert!(error <= 0.51 * step, "{format:?}: {value} became {back}; off by {} steps", error / step);
-                    sum += back;
-                }
-                let off = (f64::from(row.sums[group]) - sum).abs();
-                assert!(off <= 1e-6 * sum.abs() + 1e-30, "{format:?}: the sum is {}, not {sum}", row.sums[group]);
-            }
-        }
-    });
-}
-
-#[rstest]
-fn task_4_what_is_not_finite_spoils_its_group_and_no_other(
-    #[values(f32::NAN, f32::INFINITY, f32::NEG_INFINITY)] bad: f32,
-    #[values(64, 70, 95)] at: usize,
-) {
-    let x = random_activations(&mut Rng::new(5), 1, 160);
-    let format = Format { group_size: 32, bits: 4 };
-    let clean = rounded_row(&x, format);
-    let mut spoiled = x;
-    spoiled[at] = bad;
-    let row = rounded_row(&spoiled, format);
-    for group in 0..5 {
-        let (scale, sum) = (row.scales[group], row.sums[group]);
-        if group == 2 {
-            assert!(scale.is_nan() && sum.is_nan(), "the group with {bad}: scale {scale}, sum {sum}; both must be NaN");
-        } else {
-            assert_eq!((scale, sum), (clean.scales[group], clean.sums[group]), "group {group}, when group 2 has {bad}");
-        }
-    }
-}
-
-#[test]
-fn task_4_zeros_and_tiny_numbers() {
-    let format = Format { group_size: 32, bits: 8 };
-    let zeros = rounded_row(&[0.0; 64], format);
-    assert!(zeros.integers.iter().all(|&integer| integer == 0), "integers of zeros");
-    assert_eq!((zeros.scales, zeros.sums), (vec![0.0; 2], vec![0.0; 2]), "scales and sums of zeros");
-    for tiny in [1e-30_f32, 1e-36, 1e-42] {
-        let row = rounded_row(&[tiny; 32], format);
-        let back = f64::from(row.scales[0]) * row.integer(7);
-        assert!((back - f64::from(tiny)).abs() <= f64::from(tiny), "{tiny:e} became {back:e}");
-    }
-}
-
-/// What is bought with two bytes instead of one. Other engines round to 8 bits here.
-#[test]
-fn task_4_eight_bits_would_be_258_times_coarser() {
-    let x = random_activations(&mut Rng::new(6), 1, 4096);
-    let format = Format { group_size: 32, bits: 4 };
-    let row = rounded_row(&x, format);
-    let error = |back: &dyn Fn(usize) -> f64| {
-        let squares: f64 = x.iter().enumerate().map(|(i, x)| (f64::from(*x) - back(i)).powi(2)).sum();
-        (squares / x.len() as f64).sqrt()
-    };
-    let sixteen = error(&|i| f64::from(row.scales[i / 32]) * row.integer(i));
-    let eight = error(&|i| {
-        let step = x[i / 32 * 32..][..32].iter().fold(0.0_f64, |most, x| most.max(f64::from(x.abs()))) / 127.0;
-        (f64::from(x[i]) / step).round() * step
-    });
-    let ratio = eight / sixteen;
-    assert!((230.0..290.0).contains(&ratio), "8 bits: {eight:e}, 16 bits: {sixteen:e}, ratio {ratio}");
-}
-
-/// A row of activations; what a longer buffer holds behind it is not its business.
-struct RoundedRow {
-    integers: Vec<i16>,
-    scales: Vec<f32>,
-    sums: Vec<f32>,
-    planes: usize,
-}
-
-impl RoundedRow {
-    /// The integer of number `at`.
-    fn integer(&self, at: usize) -> f64 {
-        let chunk = self.planes * LANES;
-        f64::from(self.integers[at / chunk * chunk + at % self.planes * LANES + at % chunk / self.planes])
-    }
-}
-
-fn rounded_row(x: &[f32], format: Format) -> RoundedRow {
-    let planes = 16 / format.bits;
-    let n_groups = x.len() / format.group_size;
-    let mut row = RoundedRow {
-        integers: vec![0; x.len().next_multiple_of(planes * LANES)],
-        scales: vec![f32::NAN; n_groups],
-        sums: vec![f32::NAN; n_groups],
-        planes,
-    };
-    let RoundedRow { integers, scales, sums, .. } = &mut row;
-    activations::quantize_row(x, format.group_size, planes, integers, scales, sums);
-    row
-}
-
 // ------------------------------------------------------------------------ task 5: the portable kernel
 
 // Those with groups of half a chunk come last.
@@ -503,138 +365,6 @@ fn task_7_tile_keeps_what_is_not_finite() {
     for kernel in vector_kernels() {
         not_finite(kernel, 6);
     }
-}
-
-// --------------------------------------------------------------------------- task 8: threads and the operation
-
-#[rstest]
-fn task_8_quantized_matmul(
-    #[values("vector_f32", "rows_f32", "batch_f32", "batch_f16", "batch_bf16", "eight_bits_f32", "eight_bits_bf16")]
-    name: &str,
-    #[values(false, true)] other_memory_order: bool,
-    #[values(Precision::Int16, Precision::Float32)] precision: Precision,
-) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("operation/{name}"));
-    let x = in_order(case.array("x"), other_memory_order);
-    case.check(quantized_matmul_in(precision, &x, &Matrix::of(case).in_mlx(), case.optional_array("bias").as_ref()));
-}
-
-/// Every place of `[tokens, rows]` is in exactly one tile.
-#[rstest]
-fn task_8_tiles_cover_everything_once(#[values(1, 2, 3, 7)] threads: usize) {
-    set_num_threads(threads);
-    for n_tokens in [1, 2, 3, 4, 5, 127, 128, 129, 300] {
-        for n_rows in [1, 15, 16, 17, 31, 32, 33, 100, 576, 5000] {
-            let tiles = Mutex::new(Vec::new());
-            for_each_tile(n_tokens, n_rows, |tokens, rows, _| {
-                let mut tiles = tiles.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                tiles.push((tokens, rows));
-            });
-            let tiles = tiles.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let what = format!("{n_tokens} tokens, {n_rows} rows, {threads} threads");
-            let area: usize = tiles.iter().map(|(tokens, rows)| tokens.len() * rows.len()).sum();
-            assert_eq!(area, n_tokens * n_rows, "{what}: places in all tiles together");
-            let corners: BTreeSet<_> = tiles.iter().map(|(tokens, rows)| (tokens.start, rows.start)).collect();
-            assert_eq!(corners.len(), tiles.len(), "{what}: two tiles begin at the same place");
-            for (i, (tokens, rows)) in tiles.iter().enumerate() {
-                assert!(tokens.end <= n_tokens && rows.end <= n_rows, "{what}: a tile {tokens:?} x {rows:?}");
-                let overlaps = |(t, r): &(Range<usize>, Range<usize>)| {
-                    t.start < tokens.end && tokens.start < t.end && r.start < rows.end && rows.start < r.end
-                };
-                assert!(!tiles[i + 1..].iter().any(overlaps), "{what}: {tokens:?} x {rows:?} overlaps another tile");
-            }
-        }
-    }
-    set_num_threads(2);
-}
-
-/// Tokens and rows around the boundaries of tiles, against f64.
-#[rstest]
-fn task_8_sizes_around_tiles(#[values(1, 3, 4, 127, 128, 129, 130)] tokens: usize) {
-    let mut rng = Rng::new(10);
-    for outputs in [1, 15, 16, 17, 33, 100] {
-        let format = Format { group_size: 32, bits: if outputs % 2 == 0 { 4 } else { 8 } };
-        let matrix = Matrix::random(&mut rng, [outputs, 32], format, Dtype::Float16);
-        let x = random_activations(&mut rng, tokens, 32);
-        let got = must(quantized_matmul(&rows(&x, 32), &matrix.in_mlx(), None));
-        assert_eq!(got.shape(), [tokens as i32, outputs as i32]);
-        let what = format!("{tokens} tokens, {outputs} outputs, {format:?}");
-        expect_within(&what, &f32s(&got), matrix.product(&x).into_iter());
-    }
-}
-
-/// The exact mode is exact: what is left is f32 arithmetic.
-#[test]
-fn task_8_float32_activations_are_not_rounded() {
-    let mut rng = Rng::new(15);
-    let matrix = Matrix::random(&mut rng, [48, 512], Format { group_size: 64, bits: 4 }, Dtype::Bfloat16);
-    let x = random_activations(&mut rng, 5, 512);
-    let exact = matrix.product(&x);
-    let error = |precision: Precision| {
-        let got = f32s(&must(quantized_matmul_in(precision, &rows(&x, 512), &matrix.in_mlx(), None)));
-        let squares = got.iter().zip(&exact).map(|(got, exact)| (f64::from(*got) - exact.value).powi(2));
-        (squares.sum::<f64>() / exact.len() as f64).sqrt()
-    };
-    let (rounded, plain) = (error(Precision::Int16), error(Precision::Float32));
-    assert!(plain < 0.2 * rounded, "errors: {plain:e} with f32 activations, {rounded:e} with 16-bit integers");
-}
-
-#[test]
-fn task_8_the_number_of_threads_changes_nothing() {
-    let mut rng = Rng::new(11);
-    let matrix = Matrix::random(&mut rng, [333, 256], Format { group_size: 64, bits: 4 }, Dtype::Bfloat16).in_mlx();
-    for tokens in [1, 3, 9] {
-        let x = rows(&random_activations(&mut rng, tokens, 256), 256);
-        let with = |threads: usize| {
-            set_num_threads(threads);
-            f32s(&must(quantized_matmul(&x, &matrix, None)))
-        };
-        let alone = with(1);
-        for threads in [2, 3, 8] {
-            assert_eq!(with(threads), alone, "{tokens} tokens with {threads} threads and with one");
-        }
-    }
-    set_num_threads(2);
-}
-
-#[rstest]
-fn task_8_what_is_not_finite_stays_with_its_token(
-    #[values(f32::NAN, f32::INFINITY)] bad: f32,
-    #[values(3, 9)] tokens: usize,
-) {
-    let mut rng = Rng::new(12);
-    let matrix = Matrix::random(&mut rng, [40, 128], Format { group_size: 32, bits: 4 }, Dtype::Float16);
-    let mut x = random_activations(&mut rng, tokens, 128);
-    x[128 + 100] = bad;
-    x[256..384].fill(0.0);
-    let got = f32s(&must(quantized_matmul(&rows(&x, 128), &matrix.in_mlx(), None)));
-    for (at, value) in got.into_iter().enumerate() {
-        match at / 40 {
-            1 => assert!(value.is_nan(), "output {} of the token with {bad} is {value}", at % 40),
-            2 => assert_eq!(value, 0.0, "output {} of a token of zeros", at % 40),
-            _ => assert!(value.is_finite(), "output {} of token {} beside one with {bad}", at % 40, at / 40),
-        }
-    }
-}
-
-#[test]
-fn task_8_refuses_what_does_not_fit() {
-    let matrix =
-        Matrix::random(&mut Rng::new(13), [6, 64], Format { group_size: 32, bits: 4 }, Dtype::Float32).in_mlx();
-    let array = |shape: &[i32], dtype| must(Rng::new(14).array(shape, dtype));
-    let run = |x: &Array, bias: Option<&Array>| {
-        quantized_matmul(x, &matrix, bias).and_then(|out| Ok(out.eval().map(|()| out.shape().to_vec())?))
-    };
-    let x = array(&[2, 64], Dtype::Float32);
-    assert_eq!(must(run(&x, Some(&array(&[6], Dtype::Float16)))), [2, 6], "x [2, 64] with a bias [6]");
-    assert_eq!(must(run(&array(&[0, 64], Dtype::Float32), None)), [0, 6], "no tokens");
-    expect_error(run(&array(&[2, 32], Dtype::Float32), None), "x [2, 32] for a matrix [6, 64]");
-    expect_error(run(&array(&[], Dtype::Float32), None), "x without an axis");
-    expect_error(run(&array(&[2, 64], Dtype::Int32), None), "x of dtype int32");
-    expect_error(run(&x, Some(&array(&[5], Dtype::Float32))), "a bias [5] for 6 outputs");
-    expect_error(run(&x, Some(&array(&[1, 6], Dtype::Float32))), "a bias [1, 6]");
-    expect_error(run(&x, Some(&array(&[6], Dtype::Int32))), "a bias of dtype int32");
 }
 
 // ------------------------------------------------------------------------------------------------- helpers

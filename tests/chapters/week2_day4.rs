@@ -5,10 +5,14 @@ mod cached_model;
 mod largest_allocation;
 mod quantized_models;
 mod refusals;
+#[path = "week2_day4/task_1_online_softmax.rs"]
+mod task_1_online_softmax;
+#[path = "week2_day4/task_2_query_tile.rs"]
+mod task_2_query_tile;
+#[path = "week2_day4/task_5_splits_and_the_model.rs"]
+mod task_5_splits_and_the_model;
 mod tiled;
 mod tiny_models;
-
-use std::sync::atomic::Ordering;
 
 use grader::{Case, Fixture, Rng, Tolerance, check_close, check_tokens, expect_error, property, strided};
 use largest_allocation::LARGEST_ALLOCATION;
@@ -16,223 +20,17 @@ use mlx_custom::set_num_threads;
 use mlx_rs::ops::indexing::{IntoStrideBy, TryIndexOp};
 use mlx_rs::ops::{broadcast_to, ones, select};
 use mlx_rs::{Array, Dtype};
-use quantized_models::{
-    check_generation, check_logits, check_logits_in_chunks, check_logits_with_caches, check_real_logits,
-};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
-use tiled::{FirstKeys, Inputs, Sizes, TileByTile, Without, must};
+use std::sync::atomic::Ordering;
+use tiled::{Inputs, Sizes, must};
 use tiny_llm::flash_attention::{
-    Options, Partial, Schedule, Tiling, Variant, available_variants, flash_attention, flash_attention_with,
+    Options, Schedule, Tiling, Variant, available_variants, flash_attention, flash_attention_with,
 };
-use tiny_llm::{AttentionMask, FullKvCache, KvCache, Result, Stage};
+use tiny_llm::{AttentionMask, Result};
 
 const DAY: &str = "week2_day4";
 const F32: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-5 };
-
-// -------------------------------------------------------------------------------- task 1: online softmax
-
-/// Scores `[N]` and values `[N, D]` of a case.
-fn keys_of(case: &Case) -> (Vec<f32>, Vec<Vec<f32>>) {
-    let values = case.array("values");
-    let head_dim = values.shape()[1] as usize;
-    let rows = values.as_slice::<f32>().chunks(head_dim).map(<[f32]>::to_vec).collect();
-    (case.array("scores").as_slice::<f32>().to_vec(), rows)
-}
-
-fn partial_of(scores: &[f32], values: &[Vec<f32>]) -> Partial {
-    let mut partial = Partial::new(values[0].len());
-    for (&score, value) in scores.iter().zip(values) {
-        partial.add(score, value);
-    }
-    partial
-}
-
-fn answer(partial: &Partial) -> Result<Array> {
-    let output = partial.output();
-    Ok(Array::from_slice(&output, &[output.len() as i32]))
-}
-
-#[rstest]
-fn task_1_keys_one_at_a_time(#[values("rising", "any_order", "masked_first")] name: &str) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("add/{name}"));
-    let (scores, values) = keys_of(case);
-    case.check(answer(&partial_of(&scores, &values)));
-}
-
-#[rstest]
-fn task_1_merged_parts(
-    #[values("two_parts", "falling", "masked_parts", "many_parts")] name: &str,
-    #[values(false, true)] last_part_first: bool,
-) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("merge/{name}"));
-    let (scores, values) = keys_of(case);
-    let mut parts = Vec::new();
-    let mut first = 0;
-    for length in case.i32s("lengths") {
-        let keys = first..first + length as usize;
-        parts.push(partial_of(&scores[keys.clone()], &values[keys.clone()]));
-        first = keys.end;
-    }
-    if last_part_first {
-        parts.reverse();
-    }
-    let mut merged = Partial::new(values[0].len());
-    parts.iter().for_each(|part| merged.merge(part));
-    case.check(answer(&merged));
-}
-
-/// Scores far apart: whatever is exponentiated must not overflow, and the largest score decides.
-#[rstest]
-#[case::rising(&[-1e4, 0.0, 1e4], &[0.0, 0.0, 1.0])]
-#[case::falling(&[1e4, 0.0, -1e4], &[1.0, 0.0, 0.0])]
-#[case::far_below_zero(&[-3e38, -1e4, -1e4], &[0.0, 0.5, 0.5])]
-#[case::the_smallest_number_of_all(&[f32::MIN, f32::MIN, f32::NEG_INFINITY], &[0.5, 0.5, 0.0])]
-fn task_1_scores_far_apart(#[case] scores: &[f32], #[case] weights: &[f32], #[values(1, 2, 3)] first_part: usize) {
-    // Values that are the rows of the unit matrix: the answer shows the weights.
-    let values: Vec<Vec<f32>> = (0..3).map(|i| (0..3).map(|j| f32::from(u8::from(i == j))).collect()).collect();
-    let mut merged = partial_of(&scores[..first_part], &values[..first_part]);
-    if first_part < 3 {
-        merged.merge(&partial_of(&scores[first_part..], &values[first_part..]));
-    }
-    check_close(&format!("weights of the scores {scores:?}"), answer(&merged), &Array::from_slice(weights, &[3]), F32);
-}
-
-#[test]
-fn task_1_max_and_sum_are_what_they_say() {
-    let mut partial = partial_of(&[1.0, 3.0], &[vec![1.0], vec![2.0]]);
-    partial.merge(&partial_of(&[2.0], &[vec![4.0]]));
-    let expected = [3.0, 1.0 + (-1.0_f32).exp() + (-2.0_f32).exp(), 2.0 + 4.0 * (-1.0_f32).exp() + (-2.0_f32).exp()];
-    let got = Array::from_slice(&[partial.max, partial.sum, partial.accumulator[0]], &[3]);
-    let name = "max, sum and accumulator after the scores 1, 3, 2 with the values 1, 2, 4";
-    check_close(name, Ok::<_, String>(got), &Array::from_slice(&expected, &[3]), F32);
-}
-
-#[test]
-fn task_1_nothing_visible_is_nan_until_something_is() {
-    let mut partial = Partial::new(2);
-    partial.add(f32::NEG_INFINITY, &[1.0, 2.0]);
-    partial.merge(&Partial::new(2));
-    assert!(partial.output().iter().all(|x| x.is_nan()), "no key is visible: {partial:?} gives {:?}", partial.output());
-    partial.add(-5.0, &[3.0, 4.0]);
-    check_close("one visible key", answer(&partial), &Array::from_slice(&[3.0_f32, 4.0], &[2]), F32);
-}
-
-#[test]
-fn task_1_random_parts() {
-    property(20, |rng| {
-        let (n, head_dim) = (rng.between(1, 40) as usize, rng.between(1, 5) as usize);
-        let mut normal = |scale: f64| (rng.normal() * scale) as f32;
-        let scores: Vec<f32> = (0..n).map(|_| normal(6.0)).collect();
-        let values: Vec<Vec<f32>> = (0..n).map(|_| (0..head_dim).map(|_| normal(1.0)).collect()).collect();
-        let max = scores.iter().copied().fold(f32::MIN, f32::max);
-        let weights: Vec<f64> = scores.iter().map(|&score| f64::from(score - max).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        let mean = |d: usize| weights.iter().zip(&values).map(|(w, v)| w * f64::from(v[d])).sum::<f64>() / sum;
-        let expected = Array::from_iter((0..head_dim).map(|d| mean(d) as f32), &[head_dim as i32]);
-
-        let mut merged = Partial::new(head_dim);
-        let mut first = 0;
-        while first < n {
-            let last = (first + rng.between(1, 9) as usize).min(n);
-            merged.merge(&partial_of(&scores[first..last], &values[first..last]));
-            first = last;
-        }
-        check_close(&format!("{n} keys in random parts"), answer(&merged), &expected, F32);
-    });
-}
-
-// ------------------------------------------------------------------------------------- task 2: query tile
-
-#[rstest]
-fn task_2_attend(
-    #[values(
-        "one_tile",
-        "whole_tiles",
-        "last_tile_short",
-        "rows_see_more_and_more",
-        "many_rows",
-        "tiles_unseen_by_some"
-    )]
-    name: &str,
-) {
-    let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("tile/{name}"));
-    let filter = FirstKeys(case.i32s("visible").iter().map(|&n| n as usize).collect());
-    let tiles = TileByTile::of(case, case.i32("tile") as usize);
-    for variant in available_variants() {
-        case.check(Ok::<_, String>(tiles.run(variant, &filter)));
-    }
-}
-
-/// Rows around the blocks of 6 and 24 and the change of layout, keys around vectors and tiles, D with a tail or without.
-#[rstest]
-fn task_2_sizes_around_blocks_vectors_and_tiles(#[values(1, 5, 6, 7, 11, 12, 13, 24, 25)] n_rows: usize) {
-    let mut rng = Rng::new(n_rows as u64);
-    let lengths = [(1, 1), (7, 8), (16, 16), (17, 16), (31, 32), (64, 64), (65, 64), (129, 64)];
-    for ((n_keys, tile), head_dim) in pairs(&lengths, &[1, 7, 16, 48, 80]) {
-        let tiles = TileByTile::random(&mut rng, [n_rows, n_keys, head_dim, tile]);
-        let expected = tiles.expected(|_, _| true);
-        for variant in available_variants() {
-            let name = format!("{n_rows} rows, {n_keys} keys in tiles of {tile}, D = {head_dim}, {}", variant.name());
-            check_close(&name, Ok::<_, String>(tiles.run(variant, &FirstKeys(vec![n_keys; n_rows]))), &expected, F32);
-        }
-    }
-}
-
-/// Each of the first with each of the second.
-fn pairs<A: Copy, B: Copy>(first: &[A], second: &[B]) -> impl Iterator<Item = (A, B)> {
-    first.iter().flat_map(|&a| second.iter().map(move |&b| (a, b)))
-}
-
-/// The filter is told the right row and the right first key, and is asked about visible keys only.
-#[rstest]
-fn task_2_hidden_keys(#[values(20, 60)] most_rows: i32) {
-    property(12, |rng| {
-        let sizes = [rng.between(1, most_rows), rng.between(8, 40), rng.between(1, 20), rng.between(1, 12)];
-        let tiles = TileByTile::random(rng, sizes.map(|n| n as usize));
-        // The first key stays visible.
-        let visible: Vec<usize> = (0..tiles.n_rows).map(|_| rng.between(1, tiles.n_keys as i32) as usize).collect();
-        // Rows 24 apart have other hidden keys: they may stand at the same place in two blocks.
-        let hidden = |row: usize, key: usize| !key.is_multiple_of(7) && (row + key * key).is_multiple_of(5);
-        let expected = tiles.expected(|row, key| key < visible[row] && !hidden(row, key));
-        for variant in available_variants() {
-            let name = format!("{sizes:?} = rows, keys, D, keys of a tile; {}", variant.name());
-            let filter = Without(visible.clone(), hidden);
-            check_close(&name, Ok::<_, String>(tiles.run(variant, &filter)), &expected, F32);
-        }
-    });
-}
-
-/// Keys that come late and score high, after tiles that were hidden altogether.
-#[test]
-fn task_2_hidden_tiles_leave_nothing_behind() {
-    let mut rng = Rng::new(1);
-    let tiles = TileByTile::random(&mut rng, [8, 12, 4, 3]);
-    let hidden = |row: usize, key: usize| key < 3 * (row % 4);
-    let expected = tiles.expected(|row, key| !hidden(row, key));
-    for variant in available_variants() {
-        let got = tiles.run(variant, &Without(vec![12; 8], hidden));
-        check_close(variant.name(), Ok::<_, String>(got), &expected, F32);
-    }
-}
-
-#[test]
-fn task_2_rows_without_a_visible_key_are_nan() {
-    let mut rng = Rng::new(2);
-    let tiles = TileByTile::random(&mut rng, [7, 9, 4, 4]);
-    for variant in available_variants() {
-        let got = tiles.run(variant, &Without(vec![9, 0, 9, 9, 9, 9, 9], |row, _| row == 3));
-        let is_nan: Vec<bool> = got.as_slice::<f32>().chunks(4).map(|row| row.iter().all(|x| x.is_nan())).collect();
-        check_tokens(
-            "rows of NaN, where rows 1 and 3 see nothing",
-            &is_nan,
-            &[false, true, false, true, false, false, false],
-        );
-    }
-}
 
 // --------------------------------------------------------------------------------- task 3: heads and masks
 
@@ -616,103 +414,4 @@ fn task_4_never_holds_all_scores() {
     inputs.check("a long prompt", &AttentionMask::Causal, several_threads(None));
     let largest = LARGEST_ALLOCATION.load(Ordering::Relaxed);
     assert!(largest < 2 << 20, "a single piece of memory of {largest} bytes: tiles need no more than some 100,000");
-}
-
-// ------------------------------------------------------------------------------ task 5: splitting the keys
-
-#[rstest]
-fn task_5_attention(
-    #[values("two_f32", "remainder_f32", "several_queries_bf16", "one_key_tiles_f16", "masked_split_f32")] name: &str,
-    #[values(false, true)] other_memory_order: bool,
-) {
-    set_num_threads(4);
-    check_case(&format!("splits/{name}"), Schedule::Threads, other_memory_order);
-}
-
-#[rstest]
-fn task_5_lengths_and_splits(#[values(1, 31, 32, 33, 127, 128, 129, 255, 256, 1000)] key_len: i32) {
-    let mut rng = Rng::new(key_len as u64);
-    for query_len in [1, 4].map(|len| key_len.min(len)) {
-        let sizes = Sizes { batch: 2, num_heads: 6, num_kv_heads: 2, query_len, key_len, head_dim: 16 };
-        let inputs = Inputs::random(&mut rng, sizes, Dtype::Float32);
-        // With 7 splits of 31 keys in tiles of 16, most splits are empty.
-        for splits in [2, 3, 7] {
-            let tiling = Tiling { positions: 3, keys: 16, splits };
-            inputs.check("decode", &AttentionMask::Causal, several_threads(Some(tiling)));
-        }
-    }
-}
-
-#[rstest]
-fn task_5_decode_with_the_engines_own_tiling(#[values(600, 4096)] key_len: i32, #[values(1, 7)] num_heads: i32) {
-    let mut rng = Rng::new(key_len as u64);
-    let sizes = Sizes { batch: 1, num_heads, num_kv_heads: 1, query_len: 1, key_len, head_dim: 64 };
-    let inputs = Inputs::random(&mut rng, sizes, Dtype::Float32);
-    assert!(Tiling::new(&sizes.shape(), 4).splits > 1, "one tile, {key_len} keys: something to split for four threads");
-    inputs.check("decode", &AttentionMask::Causal, several_threads(None));
-}
-
-#[test]
-fn task_5_queries_that_see_nothing_in_any_split() {
-    let mut rng = Rng::new(9);
-    let inputs = Inputs::random(&mut rng, SMALL, Dtype::Float32);
-    // Query 3 sees nothing, query 5 only the very last key.
-    let sees = |i: i32, j: i32| i != 3 && (i != 5 || j == 15);
-    let mask = Array::from_iter((0..16).flat_map(|i| (0..16).map(move |j| sees(i, j))), &[16, 16]);
-    let last_value = inputs.value.as_slice::<f32>()[60..].to_vec();
-    let options = several_threads(Some(Tiling { positions: 4, keys: 4, splits: 3 }));
-    let got = rows(inputs.flash(&AttentionMask::Array(mask), options));
-    let nan_rows: Vec<usize> = (0..32).filter(|&row| got[row].iter().any(|x| x.is_nan())).collect();
-    check_tokens("rows (of two heads with 16 queries) with NaN", &nan_rows, &[3, 19]);
-    check_tokens("the only visible value", &got[5], &last_value);
-}
-
-// -------------------------------------------------------------------------- the model, with days 2.1 and 2.2
-
-/// From here on a layer of a quantized model is one operation, with attention and the cache inside.
-#[rstest]
-#[case("tiny-qwen2-4bit", "one_token_f32")]
-#[case("tiny-qwen2-4bit", "two_rows_f32")]
-#[case("tiny-qwen2-mixed", "one_row_f32")]
-#[case("tiny-qwen2-mixed", "one_row_f16")]
-fn task_5_the_model_without_a_cache(#[case] model: &str, #[case] prompt: &str) {
-    check_logits(model, prompt, Stage::Flash);
-}
-
-#[rstest]
-#[case("tiny-qwen2-4bit", "two_rows_f32", &[9])]
-#[case("tiny-qwen2-4bit", "two_rows_f32", &[4, 1, 1, 3])]
-#[case("tiny-qwen2-4bit", "two_rows_bf16", &[8, 1])]
-#[case("tiny-qwen2-4bit", "one_row_f32", &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1])]
-#[case("tiny-qwen2-mixed", "one_row_f32", &[5, 1, 4])]
-#[case("tiny-qwen2-mixed", "one_row_f16", &[9, 1])]
-fn task_5_the_model_with_a_cache(#[case] model: &str, #[case] prompt: &str, #[case] chunks: &[i32]) {
-    check_logits_in_chunks(model, prompt, chunks, Stage::Flash);
-}
-
-/// Buffers that grow in the middle, and after every token.
-#[rstest]
-fn task_5_the_model_with_a_cache_that_grows(#[values(1, 3, 7)] step: usize, #[values(1, 2, 5)] chunk: i32) {
-    let new_cache = || Box::new(must(FullKvCache::with_step(step))) as Box<dyn KvCache>;
-    let mut chunks = vec![chunk; 9 / chunk as usize];
-    chunks.push(9 - chunks.iter().sum::<i32>());
-    chunks.retain(|len| *len > 0);
-    let mut caches = [new_cache(), new_cache()];
-    check_logits_with_caches("tiny-qwen2-4bit", "two_rows_f32", &chunks, &mut caches, Stage::Flash);
-    assert!(
-        caches.iter().all(|cache| cache.offset() == tiny_llm::Offset::Same(9)),
-        "the caches' offsets behind 9 tokens"
-    );
-}
-
-#[rstest]
-#[case("tiny-qwen2-4bit", "five_tokens")]
-#[case("tiny-qwen2-mixed", "seven_tokens")]
-fn task_5_the_model_generates_what_transformers_generates(#[case] model: &str, #[case] prompt: &str) {
-    check_generation(model, prompt, Stage::Flash);
-}
-
-#[test]
-fn task_5_the_built_in_model() {
-    check_real_logits(Stage::Flash);
 }
