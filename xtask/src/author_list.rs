@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::chapters::{Chapter, Course};
+use crate::chapters::{Chapter, Course, test_and_reason};
 use crate::error::Result;
 use crate::mutants;
 use crate::regions::{self, Kind};
@@ -63,7 +63,7 @@ fn check_tasks(workspace: &Workspace, chapter: &Chapter, problems: &mut Vec<Stri
                 .push(format!("task {}: {} has no heading with the anchor #{}", task.id, chapter.book, task.anchor));
         }
         for exception in &task.passes_untouched {
-            if exception.split_once(':').is_none_or(|(_, reason)| reason.trim().is_empty()) {
+            if test_and_reason(exception).is_none() {
                 problems.push(format!(
                     "task {}: `{exception}` passes untouched without a reason (\"test: reason\")",
                     task.id

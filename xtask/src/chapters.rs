@@ -199,6 +199,13 @@ fn seconds(table: &DeTable<'_>, key: &str, place: &str) -> Result<Option<Duratio
     }
 }
 
+/// An entry of `passes_untouched`, `TEST: REASON`, in parts. A test in a module has a name with colons of its own: `task_5_x::y`.
+pub fn test_and_reason(entry: &str) -> Option<(&str, &str)> {
+    let (test, reason) = entry.split_once(": ")?;
+    let (test, reason) = (test.trim(), reason.trim());
+    (!test.is_empty() && !reason.is_empty()).then_some((test, reason))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,5 +290,14 @@ mod tests {
         assert_eq!(message(&twice), "the id 1.1.1 appears twice");
         let astray = TWO_DAYS.replace("1.2.1", "1.3.1");
         assert_eq!(message(&astray), "task 1.3.1 stands under chapter 1.2");
+    }
+
+    #[test]
+    fn a_test_in_a_module_may_pass_untouched() {
+        assert_eq!(test_and_reason("task_1_a: it is given"), Some(("task_1_a", "it is given")));
+        assert_eq!(test_and_reason("task_5_x::y: the cache: given"), Some(("task_5_x::y", "the cache: given")));
+        for incomplete in ["task_1_a", "task_5_x::y", "task_1_a: ", ": it is given"] {
+            assert_eq!(test_and_reason(incomplete), None, "{incomplete}");
+        }
     }
 }
