@@ -91,7 +91,13 @@ fn find<'a>(course: &'a Course, id: &str) -> Result<(&'a Chapter, &'a Task)> {
     // A day or a week is a good question with too many answers.
     let selected = course.select(id)?;
     let ids: Vec<&str> = selected.iter().flat_map(|(_, t)| t.iter().map(|t| t.id.as_str())).collect();
-    Err(Error::new(format!("`{id}` is more than one task")).remedy(format!("ask for one: {}", ids.join(", "))))
+    // A day's are few enough to read; of a week or of everything the ends will do.
+    let range = match (&selected[..], &ids[..]) {
+        ([_], _) | (_, []) => ids.join(", "),
+        (_, [first, .., last]) => format!("{first} to {last}"),
+        (_, [only]) => (*only).to_owned(),
+    };
+    Err(Error::new(format!("`{id}` is more than one task")).remedy(format!("ask for one: {range}")))
 }
 
 #[cfg(test)]
@@ -107,6 +113,7 @@ mod tests {
             hints: vec!["h".to_owned(); hints],
             anchor: String::new(),
             passes_untouched: Vec::new(),
+            pieces: Vec::new(),
         }
     }
 
