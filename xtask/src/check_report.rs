@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::say;
 use crate::style::{Colour, Style, indent};
 use crate::table::{Align, Cell, Table};
-use crate::test_names;
+use crate::test_names::Names;
 use crate::verdict::{Status, TaskReport, TestReport};
 use crate::workspace::{Solution, Workspace};
 
@@ -228,7 +228,7 @@ fn print_places(workspace: &Workspace, task: &Task, report: &TaskReport, pieces:
     if !matches!(report.status, Status::NotStarted | Status::Begun(..)) {
         let concerned = report.telling_test().and_then(|test| {
             let place = test.diagnosis.strip_prefix("panicked at ").and_then(|rest| rest.split(":\n").next());
-            pieces::concerned(task, pieces, &test.name, place)
+            pieces::concerned(task, pieces, Names::new(task, &report.tests).function(&test.name), place)
         });
         match concerned {
             Some(piece) => line("code", piece),
@@ -249,11 +249,12 @@ fn print_diagnosis(workspace: &Workspace, task: &Task, report: &TaskReport, styl
         n => format!("; {n} wait for code that is not written yet"),
     };
     say!("  {} of {} tests that ran pass{waiting}", report.n_passed(), report.tests.len());
-    for group in test_names::groups(task, &report.tests) {
+    let names = Names::new(task, &report.tests);
+    for group in names.groups(&report.tests) {
         say!("    {group}");
     }
     let Some(test) = report.telling_test() else { return };
-    say!("\n  {}\n", style.paint(Colour::Red, &test_names::readable(task, &test.name)));
+    say!("\n  {}\n", style.paint(Colour::Red, &names.readable(&test.name)));
     say!("{}", indent(tidy_paths(workspace, &test.diagnosis).trim_end(), "    "));
     if !test.printed.is_empty() {
         say!("\n  printed before that:");

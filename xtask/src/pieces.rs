@@ -85,7 +85,13 @@ fn names_file(item: &str, file: &Path) -> bool {
 
 /// Which of `pieces` a failing test is about, as far as that can be told: the one in which it panicked, the one that the list
 /// assigns to it, the one whose name the test's name holds. Nothing is guessed: of several candidates none is returned.
-pub fn concerned<'a>(task: &Task, pieces: &'a [Piece], test: &str, panicked_at: Option<&str>) -> Option<&'a Piece> {
+/// `function` is the test's, without modules and cases.
+pub fn concerned<'a>(
+    task: &Task,
+    pieces: &'a [Piece],
+    function: &str,
+    panicked_at: Option<&str>,
+) -> Option<&'a Piece> {
     if let [only] = pieces {
         return Some(only);
     }
@@ -95,7 +101,6 @@ pub fn concerned<'a>(task: &Task, pieces: &'a [Piece], test: &str, panicked_at: 
             return Some(piece);
         }
     }
-    let function = function_of(task, test);
     if let Some(name) = task.piece_of_test(function) {
         return pieces.iter().find(|piece| piece.name == name);
     }
@@ -112,11 +117,6 @@ pub fn concerned<'a>(task: &Task, pieces: &'a [Piece], test: &str, panicked_at: 
     let best = pieces.iter().map(score).max().filter(|score| *score > 0)?;
     let mut named = pieces.iter().filter(|piece| score(piece) == best);
     named.next().filter(|_| named.next().is_none())
-}
-
-/// The test function of a test's path, without modules and cases: the last part that carries the task's prefix.
-pub fn function_of<'a>(task: &Task, test: &'a str) -> &'a str {
-    test.split("::").filter(|part| part.starts_with(&task.tests)).last().unwrap_or(test)
 }
 
 /// `crates/tiny-llm/src/linear.rs:9:5` in parts.
@@ -184,9 +184,10 @@ mod tests {
     #[test]
     fn a_test_is_about_the_piece_that_its_name_its_panic_or_the_list_names() {
         let (task, pieces) = pieces();
-        let concerned = |test, place| concerned(&task, &pieces, test, place).map(|piece| piece.name.as_str());
-        assert_eq!(concerned("module::task_1_min_p::case_1", None), Some("MinP"));
+        let concerned = |function, place| concerned(&task, &pieces, function, place).map(|piece| piece.name.as_str());
+        assert_eq!(concerned("task_1_min_p", None), Some("MinP"));
         assert_eq!(concerned("task_1_min_p_and_first", None), Some("MinP")); // two words against one
+        assert_eq!(concerned("min_p_of_a_case", None), Some("MinP"));
         assert_eq!(concerned("task_1_sums", None), None);
         assert_eq!(concerned("task_1_tail", None), Some("TopP"));
         assert_eq!(concerned("task_1_sums", Some("crates/tiny-llm/src/filters.rs:10:5")), Some("MinP"));

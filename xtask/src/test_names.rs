@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use crate::chapters::Task;
-use crate::pieces::function_of;
 use crate::verdict::{Status, TestReport};
 
 /// More values than these are counted instead of listed.
@@ -20,22 +19,92 @@ struct Argument {
     value: String,
 }
 
-/// `task_3_attention::name_01___plain_f32__` as `task_3_attention, plain_f32`.
-pub fn readable(task: &Task, test: &str) -> String {
-    let arguments = arguments(task, test);
-    let shown = arguments.iter().map(|argument| match argument.name.as_str() {
-        "name" | "dtype" => argument.value.clone(),
-        "case" if argument.value.parse::<u32>().is_err() => argument.value.clone(),
-        name => format!("{name} {}", argument.value),
-    });
-    std::iter::once(function_of(task, test).to_owned()).chain(shown).collect::<Vec<_>>().join(", ")
+/// How the tests of one task are called.
+#[derive(Debug)]
+pub struct Names<'a> {
+    task: &'a Task,
+    /// Those parts of paths that carry the task's prefix and are modules: a file may hold all tests of a task.
+    modules: BTreeSet<&'a str>,
 }
 
-/// What the harness appended to the function's name.
-fn arguments(task: &Task, test: &str) -> Vec<Argument> {
-    let function = function_of(task, test);
-    let parts = test.split("::").skip_while(|part| *part != function).skip(1);
-    parts.filter_map(argument).collect()
+impl<'a> Names<'a> {
+    pub fn new(task: &'a Task, tests: &'a [TestReport]) -> Self {
+        // A module is followed by functions, a function by nothing or by cases.
+        let follows = |test: &'a TestReport| {
+            let mut parts = test.name.split("::").skip_while(|part| !part.starts_with(&task.tests));
+            Some((parts.next()?, parts.next()?))
+        };
+        let modules = tests.iter().filter_map(follows).filter(|(_, next)| argument(next).is_none());
+        Self { task, modules: modules.map(|(module, _)| module).collect() }
+    }
+
+    /// The test function of a test's path, without modules and cases.
+    pub fn function<'b>(&self, test: &'b str) -> &'b str {
+        self.parts(test).next().unwrap_or(test)
+    }
+
+    /// The function's name and the cases.
+    fn parts<'b>(&self, test: &'b str) -> impl Iterator<Item = &'b str> {
+        let from_prefix = test.split("::").skip_while(|part| !part.starts_with(&self.task.tests));
+        from_prefix.skip_while(|part| self.modules.contains(part))
+    }
+
+    /// `task_3_attention::name_01___plain_f32__` as `task_3_attention, plain_f32`.
+    pub fn readable(&self, test: &str) -> String {
+        let arguments = self.arguments(test);
+        let shown = arguments.iter().map(|argument| match argument.name.as_str() {
+            "name" | "dtype" => argument.value.clone(),
+            "case" if argument.value.parse::<u32>().is_err() => argument.value.clone(),
+            name => format!("{name} {}", argument.value),
+        });
+        std::iter::once(self.function(test).to_owned()).chain(shown).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the harness appended to the function's name.
+    fn arguments(&self, test: &str) -> Vec<Argument> {
+        self.parts(test).skip(1).filter_map(argument).collect()
+    }
+
+    /// A line for every test function of which some tests are wrong, that says which; in the order of the tests.
+    /// Nothing where there is nothing to tell apart.
+    pub fn groups(&self, tests: &[TestReport]) -> Vec<String> {
+        let mut functions: Vec<&str> = Vec::new();
+        for test in tests {
+            let function = self.function(&test.name);
+            if !functions.contains(&function) {
+                functions.push(function);
+            }
+        }
+        let is_right = |test: &&TestReport| test.status == Status::Passed;
+        if !tests.iter().any(|test| is_right(&test)) {
+            return Vec::new();
+        }
+        let mut lines = Vec::new();
+        let mut n_right = 0;
+        for function in functions {
+            let own = || tests.iter().filter(|test| self.function(&test.name) == function);
+            let wrong: Vec<_> = own().filter(is_wrong).map(|test| self.arguments(&test.name)).collect();
+            let right: Vec<_> = own().filter(is_right).map(|test| self.arguments(&test.name)).collect();
+            match (right.len(), wrong.len()) {
+                (0, 0) => {}
+                (_, 0) => n_right += 1,
+                (0, 1) => lines.push(format!("{function} fails")),
+                (0, n) => lines.push(format!("{function}: all {n} cases fail")),
+                _ => lines.push(format!("{function}: {}", difference(&right, &wrong))),
+            }
+        }
+        if lines.len() > MAX_FUNCTIONS {
+            let n_more = lines.len() - (MAX_FUNCTIONS - 1);
+            lines.truncate(MAX_FUNCTIONS - 1);
+            lines.push(format!("{n_more} more test functions fail, in some cases or all"));
+        }
+        match n_right {
+            0 => {}
+            1 => lines.push("1 other test function passes".to_owned()),
+            n => lines.push(format!("{n} other test functions pass")),
+        }
+        lines
+    }
 }
 
 /// `shapes_2_Shapes__HalfChunks` is `shapes`, `HalfChunks`; `case_3` is `case`, `3`; `case_3_ties` is `case`, `ties`.
@@ -61,56 +130,13 @@ fn argument(part: &str) -> Option<Argument> {
     (!name.is_empty()).then(|| Argument { name, value: value.to_owned() })
 }
 
-fn is_wrong(test: &TestReport) -> bool {
+fn is_wrong(test: &&TestReport) -> bool {
     matches!(test.status, Status::Failed | Status::Panicked | Status::TimedOut | Status::Crashed)
-}
-
-/// A line for every test function of which some tests are wrong, that says which; in the order of the tests.
-/// Nothing where there is nothing to tell apart.
-pub fn groups(task: &Task, tests: &[TestReport]) -> Vec<String> {
-    let mut functions: Vec<&str> = Vec::new();
-    for test in tests {
-        let function = function_of(task, &test.name);
-        if !functions.contains(&function) {
-            functions.push(function);
-        }
-    }
-    let judged = tests.iter().filter(|test| is_wrong(test) || test.status == Status::Passed).count();
-    if tests.iter().filter(|test| is_wrong(test)).count() == judged {
-        return Vec::new();
-    }
-    let mut lines = Vec::new();
-    let mut n_right = 0;
-    for function in functions {
-        let own = || tests.iter().filter(|test| function_of(task, &test.name) == function);
-        let wrong: Vec<&TestReport> = own().filter(|test| is_wrong(test)).collect();
-        let right: Vec<&TestReport> = own().filter(|test| test.status == Status::Passed).collect();
-        if wrong.is_empty() {
-            n_right += usize::from(!right.is_empty());
-        } else {
-            let names = |tests: &[&TestReport]| tests.iter().map(|test| arguments(task, &test.name)).collect::<Vec<_>>();
-            lines.push(format!("{function}: {}", difference(&names(&right), &names(&wrong))));
-        }
-    }
-    if lines.len() > MAX_FUNCTIONS {
-        let n_more = lines.len() - (MAX_FUNCTIONS - 1);
-        lines.truncate(MAX_FUNCTIONS - 1);
-        lines.push(format!("and some or all of {n_more} more"));
-    }
-    if n_right > 0 {
-        lines.push(format!("{n_right} other test function{} right", if n_right == 1 { " is" } else { "s are" }));
-    }
-    lines
 }
 
 /// How the cases that are wrong differ from those that are right.
 fn difference(right: &[Vec<Argument>], wrong: &[Vec<Argument>]) -> String {
     let all = right.len() + wrong.len();
-    match (right.len(), wrong.len()) {
-        (0, 1) => return "fails".to_owned(),
-        (0, n) => return format!("all {n} cases fail"),
-        _ => {}
-    }
     // What all cases have, with few values: a dtype, a shape.
     let every = || right.iter().chain(wrong);
     let names: BTreeSet<&str> = every().flatten().map(|argument| argument.name.as_str()).collect();
@@ -177,29 +203,42 @@ mod tests {
         Course::parse(text).unwrap().chapters[0].tasks[0].clone()
     }
 
-    fn lines(right: &[&str], wrong: &[&str]) -> Vec<String> {
-        let report = |name: &&str, status: Status| TestReport {
+    fn reports(names: &[&str], status: &Status) -> Vec<TestReport> {
+        let report = |name: &&str| TestReport {
             name: (*name).to_owned(),
-            status,
+            status: status.clone(),
             diagnosis: String::new(),
             printed: String::new(),
         };
-        let right = right.iter().map(|name| report(name, Status::Passed));
-        let wrong = wrong.iter().map(|name| report(name, Status::Failed));
-        groups(&task(), &right.chain(wrong).collect::<Vec<_>>())
+        names.iter().map(report).collect()
+    }
+
+    fn lines(right: &[&str], wrong: &[&str]) -> Vec<String> {
+        let tests = [reports(right, &Status::Passed), reports(wrong, &Status::Failed)].concat();
+        Names::new(&task(), &tests).groups(&tests)
     }
 
     #[test]
     fn names_become_readable() {
-        let readable = |test| readable(&task(), test);
-        assert_eq!(readable("task_1_a::name_01___plain_f32__"), "task_1_a, plain_f32");
-        assert_eq!(readable("task_1_m::task_1_a::name_1___tiny__::dtype_2_Dtype__Bfloat16"), "task_1_a, tiny, bf16");
-        assert_eq!(readable("task_1_a::shapes_2_Shapes__HalfChunks"), "task_1_a, shapes HalfChunks");
-        assert_eq!(readable("task_1_a::case_3"), "task_1_a, case 3");
-        assert_eq!(readable("task_1_a::case_3_ties::bits_1_4"), "task_1_a, ties, bits 4");
-        assert_eq!(readable("task_1_a"), "task_1_a");
         let long = "task_1_a::shape_2___3_usize__4_usize__5_usize__7_usize__8_usize__";
-        assert!(readable(long).len() < long.len(), "{}", readable(long));
+        let tests = [
+            ("task_1_a::name_01___plain_f32__", "task_1_a, plain_f32"),
+            ("task_1_a::name_1___tiny__::dtype_2_Dtype__Bfloat16", "task_1_a, tiny, bf16"),
+            ("task_1_a::shapes_2_Shapes__HalfChunks", "task_1_a, shapes HalfChunks"),
+            ("task_1_a::case_3", "task_1_a, case 3"),
+            ("task_1_a::case_3_ties::bits_1_4", "task_1_a, ties, bits 4"),
+            ("task_1_b", "task_1_b"),
+            // A module of the task's tests; a function's name may look like a case.
+            ("task_1_module::rows::name_1___one__", "rows, one"),
+            ("task_1_module::is_258_times_coarser", "is_258_times_coarser"),
+            (long, "task_1_a, shape 2"),
+        ];
+        let names: Vec<&str> = tests.iter().map(|(name, _)| *name).collect();
+        let (task, reports) = (task(), reports(&names, &Status::Failed));
+        let all = Names::new(&task, &reports);
+        for (name, readable) in tests {
+            assert_eq!(all.readable(name), readable);
+        }
     }
 
     #[test]
@@ -232,10 +271,10 @@ mod tests {
 
     #[test]
     fn functions_are_told_apart_and_long_lists_are_cut() {
-        assert_eq!(lines(&["task_1_a"], &["task_1_b"]), ["task_1_b: fails", "1 other test function is right"]);
+        assert_eq!(lines(&["task_1_a"], &["task_1_b"]), ["task_1_b fails", "1 other test function passes"]);
         assert!(lines(&[], &["task_1_a", "task_1_b"]).is_empty());
         let wrong = ["task_1_a", "task_1_b", "task_1_c", "task_1_d", "task_1_e", "task_1_f"];
         let told = lines(&["task_1_x", "task_1_y"], &wrong);
-        assert_eq!(told[3..], ["and some or all of 3 more", "2 other test functions are right"]);
+        assert_eq!(told[3..], ["3 more test functions fail, in some cases or all", "2 other test functions pass"]);
     }
 }
