@@ -51,7 +51,12 @@ pub fn print(
             Solution::Reference => "the reference",
         };
         let n_tests: usize = graded.tasks.iter().map(TaskReport::n_passed).sum();
-        say!("{n_passed} of {n_tasks} tasks pass in {who}, {n_tests} test{}", if n_tests == 1 { "" } else { "s" });
+        let tests = match (n_passed == n_tasks, n_tests) {
+            (false, _) => String::new(),
+            (true, 1) => " (1 test)".to_owned(),
+            (true, n) => format!(" ({n} tests)"),
+        };
+        say!("{n_passed} of {n_tasks} tasks pass in {who}{tests}");
     }
     say!();
     for (solution, graded) in graded {

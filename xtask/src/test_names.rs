@@ -80,7 +80,7 @@ impl<'a> Names<'a> {
             return Vec::new();
         }
         let mut lines = Vec::new();
-        let mut n_right = 0;
+        let (mut n_right, mut n_single) = (0, 0);
         for function in functions {
             let own = || tests.iter().filter(|test| self.function(&test.name) == function);
             let wrong: Vec<_> = own().filter(is_wrong).map(|test| self.arguments(&test.name)).collect();
@@ -88,10 +88,16 @@ impl<'a> Names<'a> {
             match (right.len(), wrong.len()) {
                 (0, 0) => {}
                 (_, 0) => n_right += 1,
-                (0, 1) => lines.push(format!("{function} fails")),
+                (0, 1) => {
+                    lines.push(format!("{function} fails"));
+                    n_single += 1;
+                }
                 (0, n) => lines.push(format!("{function}: all {n} cases fail")),
                 _ => lines.push(format!("{function}: {}", difference(&right, &wrong))),
             }
+        }
+        if lines.len() == 1 && n_single == 1 {
+            return Vec::new(); // one test alone, which is shown anyway
         }
         if lines.len() > MAX_FUNCTIONS {
             let n_more = lines.len() - (MAX_FUNCTIONS - 1);
@@ -140,16 +146,18 @@ fn difference(right: &[Vec<Argument>], wrong: &[Vec<Argument>]) -> String {
     // What all cases have, with few values: a dtype, a shape.
     let every = || right.iter().chain(wrong);
     let names: BTreeSet<&str> = every().flatten().map(|argument| argument.name.as_str()).collect();
-    for name in names {
+    let of_names = names.into_iter().filter_map(|name| {
         let values = |cases: &[Vec<Argument>]| -> BTreeSet<String> {
             cases.iter().flatten().filter(|argument| argument.name == name).map(|a| a.value.clone()).collect()
         };
         let (of_right, of_wrong) = (values(right), values(wrong));
-        let n_values = of_right.len() + of_wrong.len();
-        let has_all = every().all(|case| case.iter().any(|argument| argument.name == name));
-        if has_all && of_right.is_disjoint(&of_wrong) && (n_values < all || n_values <= MAX_LISTED) {
-            return pass_and_fail(&of_right, &of_wrong);
-        }
+        let in_all = every().all(|case| case.iter().any(|argument| argument.name == name));
+        (in_all && of_right.is_disjoint(&of_wrong)).then_some((of_right, of_wrong))
+    });
+    let of_names: Vec<_> = of_names.collect();
+    let with_at_most = |n: usize| of_names.iter().find(|(right, wrong)| right.len() + wrong.len() <= n);
+    if let Some((of_right, of_wrong)) = with_at_most(all - 1) {
+        return pass_and_fail(of_right, of_wrong);
     }
     // What a case's name says: the dtype first, then any other word.
     let words = |case: &Vec<Argument>| -> BTreeSet<String> {
@@ -178,7 +186,8 @@ fn difference(right: &[Vec<Argument>], wrong: &[Vec<Argument>]) -> String {
     if right.len() > 1 && let Some(word) = only(&right, &wrong) {
         return format!("{counts}, all but those with \"{word}\"");
     }
-    counts
+    // Each case has a value of its own; with few cases that says it, too.
+    with_at_most(MAX_LISTED).map_or(counts, |(of_right, of_wrong)| pass_and_fail(of_right, of_wrong))
 }
 
 fn pass_and_fail(right: &BTreeSet<String>, wrong: &BTreeSet<String>) -> String {
@@ -271,7 +280,9 @@ mod tests {
 
     #[test]
     fn functions_are_told_apart_and_long_lists_are_cut() {
-        assert_eq!(lines(&["task_1_a"], &["task_1_b"]), ["task_1_b fails", "1 other test function passes"]);
+        assert!(lines(&["task_1_a"], &["task_1_b"]).is_empty());
+        let told = lines(&["task_1_a"], &["task_1_b", "task_1_c::case_1", "task_1_c::case_2"]);
+        assert_eq!(told, ["task_1_b fails", "task_1_c: all 2 cases fail", "1 other test function passes"]);
         assert!(lines(&[], &["task_1_a", "task_1_b"]).is_empty());
         let wrong = ["task_1_a", "task_1_b", "task_1_c", "task_1_d", "task_1_e", "task_1_f"];
         let told = lines(&["task_1_x", "task_1_y"], &wrong);
