@@ -187,8 +187,8 @@ fn print_task(
         Status::Begun(..) => print_begun(report, &pieces),
         Status::Needs(other) => {
             say!("\n  Its tests reached the `todo!` of task {other}: that one comes first.\n");
-            if let Some(place) = course.task(other).and_then(|(_, other)| next_step::place(workspace, other)) {
-                say!("  write   {place}");
+            if let Some((word, place)) = course.task(other).and_then(|(_, other)| next_step::place(workspace, other)) {
+                say!("  {word:<7} {place}");
             }
             say!("  check   cargo xtask check {other}");
             return;
@@ -325,8 +325,8 @@ fn print_what_next(
     let progress = Progress::load(workspace);
     let line = |word: &str, text: &str| say!("  {word:<8} {text}");
     let print_next = |chapter: &Chapter, task: &Task| {
-        if let Some(place) = next_step::place(workspace, task) {
-            line("write", &place);
+        if let Some((word, place)) = next_step::place(workspace, task) {
+            line(word, &place);
         }
         line("read", &chapter.page_of(task));
         line("check", &format!("cargo xtask check {}", task.id));

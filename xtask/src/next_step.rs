@@ -25,11 +25,12 @@ pub fn next_task<'a>(
     tasks.find(|(_, task)| !progress.passed(&task.id))
 }
 
-/// Where the task's next code goes: its first open piece, or its first piece when all are written.
-pub fn place(workspace: &Workspace, task: &Task) -> Option<String> {
+/// Where the task's next code goes: `write` and its first open piece, or `code` and its first piece when all are written.
+pub fn place(workspace: &Workspace, task: &Task) -> Option<(&'static str, String)> {
     let pieces = pieces::of_task(workspace, task);
-    let piece = pieces.iter().find(|piece| piece.is_open).or(pieces.first())?;
-    Some(piece.place(workspace))
+    let open = pieces.iter().find(|piece| piece.is_open);
+    let word = if open.is_some() { "write" } else { "code" };
+    Some((word, open.or(pieces.first())?.place(workspace)))
 }
 
 /// What can be tried or measured once `chapter` is done: a word and a line for each.

@@ -127,8 +127,8 @@ pub fn show(workspace: &Workspace, course: &Course, style: Style) -> Result<Verd
     match next_step::next_task(course, &progress, None) {
         Some((chapter, task)) => {
             say!("Next: {} {}   ({})", task.id, task.title, chapter.page_of(task));
-            if let Some(place) = next_step::place(workspace, task) {
-                say!("  write   {place}");
+            if let Some((word, place)) = next_step::place(workspace, task) {
+                say!("  {word:<7} {place}");
             }
             say!("  check   cargo xtask check {}", task.id);
         }
