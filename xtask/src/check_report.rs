@@ -311,12 +311,7 @@ fn print_compile_errors(graded: &Graded, style: Style) {
     }
 }
 
-fn print_what_next(
-    workspace: &Workspace,
-    course: &Course,
-    selected: &Selected<'_>,
-    graded: &[(Solution, Graded)],
-) {
+fn print_what_next(workspace: &Workspace, course: &Course, selected: &Selected<'_>, graded: &[(Solution, Graded)]) {
     if !graded.iter().any(|(solution, _)| *solution == Solution::Student) {
         return;
     }

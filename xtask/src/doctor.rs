@@ -57,7 +57,10 @@ pub fn run(workspace: &Workspace, style: Style) -> Result<Verdict> {
         Ok(course) => {
             tell("fixtures", fixtures(workspace, course));
             if workspace.uses_mlx() {
-                tell("CPU kernels", cpu_kernels(env::var(KERNEL_VARIABLE).ok().as_deref(), &kernels_of_this_processor()));
+                tell(
+                    "CPU kernels",
+                    cpu_kernels(env::var(KERNEL_VARIABLE).ok().as_deref(), &kernels_of_this_processor()),
+                );
             }
             tell("your crate", learner_compiles(workspace));
             tell("progress", progress_so_far(workspace, course));
@@ -267,7 +270,9 @@ mod tests {
         assert_eq!(available.last(), Some(&"portable"));
         assert!(matches!(cpu_kernels(None, &available), Finding::Fine(text) if text.contains("portable")));
         assert!(matches!(cpu_kernels(Some(""), &available), Finding::Fine(_)));
-        assert!(matches!(cpu_kernels(Some("portable"), &available), Finding::Fine(text) if text.starts_with("portable, by")));
+        assert!(
+            matches!(cpu_kernels(Some("portable"), &available), Finding::Fine(text) if text.starts_with("portable, by"))
+        );
         assert!(matches!(cpu_kernels(Some("x"), &available), Finding::Broken(..)));
     }
 

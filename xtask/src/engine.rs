@@ -128,7 +128,9 @@ pub fn default_solution(workspace: &Workspace, course: &Course) -> (Solution, St
         pieces.all(|piece| !piece.is_open)
     };
     let why = match (open.iter().all(|chapter| is_written(chapter)), open.len()) {
-        (true, 1) => format!("day {0} of yours is written, but no check has passed it: cargo xtask check {0}", first.id),
+        (true, 1) => {
+            format!("day {0} of yours is written, but no check has passed it: cargo xtask check {0}", first.id)
+        }
         (true, n) => format!("{n} days of yours are written, but no check has passed them: cargo xtask check 1"),
         (false, _) => format!("yours talks after day {}, and day {} is not done", last_needed(course), first.id),
     };

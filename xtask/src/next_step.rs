@@ -25,7 +25,7 @@ pub fn next_task<'a>(
     tasks.find(|(_, task)| !progress.passed(&task.id))
 }
 
-/// Where the task's next code goes: `write` and its first open piece, or `code` and its first piece when all are written.
+/// Where the task's next code goes: `write` and its first open piece; or `code` and its first piece, when all are written.
 pub fn place(workspace: &Workspace, task: &Task) -> Option<(&'static str, String)> {
     let pieces = pieces::of_task(workspace, task);
     let open = pieces.iter().find(|piece| piece.is_open);
@@ -34,7 +34,12 @@ pub fn place(workspace: &Workspace, task: &Task) -> Option<(&'static str, String
 }
 
 /// What can be tried or measured once `chapter` is done: a word and a line for each.
-pub fn bought(workspace: &Workspace, course: &Course, progress: &Progress, chapter: &Chapter) -> Vec<(&'static str, String)> {
+pub fn bought(
+    workspace: &Workspace,
+    course: &Course,
+    progress: &Progress,
+    chapter: &Chapter,
+) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if chapter.id == TALKS_FROM && talks(course, progress) {
         lines.push(("talk", "cargo xtask chat \"What is the capital of France?\"   (your engine answers)".to_owned()));
@@ -85,7 +90,8 @@ fn speeds_in(json: &str) -> BTreeMap<String, f64> {
     for run in runs.into_iter().flatten() {
         let text = |key: &str| field(run, key)?.get::<String>();
         let seconds = field(run, "token_seconds").and_then(|list| list.get::<Vec<JsonValue>>());
-        let (Some("student"), Some(stage), Some(seconds)) = (text("engine").map(String::as_str), text("stage"), seconds)
+        let (Some("student"), Some(stage), Some(seconds)) =
+            (text("engine").map(String::as_str), text("stage"), seconds)
         else {
             continue;
         };
@@ -144,7 +150,8 @@ mod tests {
     #[test]
     fn a_day_with_a_stage_says_how_to_measure_it() {
         let course = course();
-        let nowhere = Workspace::at(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/course")).unwrap();
+        let nowhere =
+            Workspace::at(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/course")).unwrap();
         let lines = |marks: &str, day: usize| bought(&nowhere, &course, &Progress::parse(marks), &course.chapters[day]);
         let done = "1.1.1 pass\n1.6.1 pass\n1.7.1 pass\n2.1.1 pass\n";
         let [("speed", line)] = &lines(done, 3)[..] else { panic!() };

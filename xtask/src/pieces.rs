@@ -83,15 +83,11 @@ fn names_file(item: &str, file: &Path) -> bool {
     Path::new(&item.replace("::", "/")).starts_with(module)
 }
 
-/// Which of `pieces` a failing test is about, as far as that can be told: the one in which it panicked, the one that the list
-/// assigns to it, the one whose name the test's name holds. Nothing is guessed: of several candidates none is returned.
+/// Which of `pieces` a failing test is about, as far as that can be told: the one in which it panicked, the one that the
+/// list assigns to it, the one whose name the test's name holds. Nothing is guessed: of several candidates none is
+/// returned.
 /// `function` is the test's, without modules and cases.
-pub fn concerned<'a>(
-    task: &Task,
-    pieces: &'a [Piece],
-    function: &str,
-    panicked_at: Option<&str>,
-) -> Option<&'a Piece> {
+pub fn concerned<'a>(task: &Task, pieces: &'a [Piece], function: &str, panicked_at: Option<&str>) -> Option<&'a Piece> {
     if let [only] = pieces {
         return Some(only);
     }
@@ -166,7 +162,10 @@ mod tests {
         let task = task("\"filters::TopP::apply\", \"filters::MinP::apply\", \"a::first\"", "\"task_1_tail: TopP\"");
         let files = [
             ("src/lib.rs", "mod a;\nmod filters;\n"),
-            ("src/a.rs", "fn first() {\n// [task 1.1.1] first\ntodo!(\"week 1 day 1 task 1: first - see x\")\n// [end]\n}\n"),
+            (
+                "src/a.rs",
+                "fn first() {\n// [task 1.1.1] first\ntodo!(\"week 1 day 1 task 1: first - see x\")\n// [end]\n}\n",
+            ),
             ("src/filters.rs", FILTERS),
         ];
         let files = files.map(|(file, text)| (PathBuf::from(file), text.to_owned()));

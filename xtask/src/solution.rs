@@ -94,8 +94,14 @@ fn print_diff(pair: &Pair, style: Style) {
 
 /// A row for every piece: how many lines each side has, and how many only one of them has.
 fn print_stat(pairs: &[Pair], style: Style) {
-    let columns =
-        [("piece", Align::Left), ("file", Align::Left), ("yours", Align::Right), ("", Align::Right), ("reference", Align::Right), ("", Align::Right)];
+    let columns = [
+        ("piece", Align::Left),
+        ("file", Align::Left),
+        ("yours", Align::Right),
+        ("", Align::Right),
+        ("reference", Align::Right),
+        ("", Align::Right),
+    ];
     let mut table = Table::new(&columns);
     let mut n_same = 0;
     for pair in pairs {
@@ -196,7 +202,8 @@ fn to_check(workspace: &Workspace, course: &Course, selector: &str) -> String {
         let pieces = pieces::of_task(workspace, task);
         !progress.passed(&task.id) && !pieces.is_empty() && pieces.iter().all(|piece| !piece.is_open)
     };
-    let is_selected = |task: &Task| course.select(selector).is_ok_and(|s| s.iter().any(|(_, t)| t.iter().any(|t| t.id == task.id)));
+    let is_selected =
+        |task: &Task| course.select(selector).is_ok_and(|s| s.iter().any(|(_, t)| t.iter().any(|t| t.id == task.id)));
     let week = selector.split('.').next().unwrap_or(selector);
     let of_week = |task: &Task| task.id.split('.').next() == Some(week);
     let others: Vec<&Task> = course.tasks().filter(|task| !is_selected(task) && is_due(task)).collect();

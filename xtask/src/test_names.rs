@@ -165,7 +165,8 @@ fn difference(right: &[Vec<Argument>], wrong: &[Vec<Argument>]) -> String {
     };
     let (right, wrong): (Vec<_>, Vec<_>) = (right.iter().map(words).collect(), wrong.iter().map(words).collect());
     let dtypes = |cases: &[BTreeSet<String>]| -> Option<BTreeSet<String>> {
-        let of = |case: &BTreeSet<String>| case.iter().find(|word| ["f32", "f16", "bf16"].contains(&word.as_str())).cloned();
+        let of =
+            |case: &BTreeSet<String>| case.iter().find(|word| ["f32", "f16", "bf16"].contains(&word.as_str())).cloned();
         cases.iter().map(of).collect()
     };
     if let (Some(of_right), Some(of_wrong)) = (dtypes(&right), dtypes(&wrong))
@@ -180,10 +181,14 @@ fn difference(right: &[Vec<Argument>], wrong: &[Vec<Argument>]) -> String {
         words.into_iter().find(|word| in_all(those, word) && in_none(others, word)).cloned()
     };
     let counts = format!("{} of {all} cases fail", wrong.len());
-    if wrong.len() > 1 && let Some(word) = only(&wrong, &right) {
+    if wrong.len() > 1
+        && let Some(word) = only(&wrong, &right)
+    {
         return format!("{counts}, all those with \"{word}\" and no others");
     }
-    if right.len() > 1 && let Some(word) = only(&right, &wrong) {
+    if right.len() > 1
+        && let Some(word) = only(&right, &wrong)
+    {
         return format!("{counts}, all but those with \"{word}\"");
     }
     // Each case has a value of its own; with few cases that says it, too.
@@ -268,10 +273,12 @@ mod tests {
     #[test]
     fn a_word_of_the_cases_names_that_separates_them_is_said() {
         let wrong = ["task_1_a::name_1___plain_f16__", "task_1_a::name_2___mask_f16__"];
-        let right = ["task_1_a::name_3___plain_f32__", "task_1_a::name_4___mask_f32__", "task_1_a::name_5___wide_f32__"];
+        let right =
+            ["task_1_a::name_3___plain_f32__", "task_1_a::name_4___mask_f32__", "task_1_a::name_5___wide_f32__"];
         assert_eq!(lines(&right, &wrong), ["task_1_a: f32 passes; f16 fails"]);
         let wrong = ["task_1_a::name_2___mask_f16__", "task_1_a::name_4___mask_f32__"];
-        let right = ["task_1_a::name_1___plain_f16__", "task_1_a::name_3___plain_f32__", "task_1_a::name_5___wide_f32__"];
+        let right =
+            ["task_1_a::name_1___plain_f16__", "task_1_a::name_3___plain_f32__", "task_1_a::name_5___wide_f32__"];
         assert_eq!(lines(&right, &wrong), ["task_1_a: 2 of 5 cases fail, all those with \"mask\" and no others"]);
         let right = ["task_1_a::name_1___plain_f16__", "task_1_a::name_3___plain_f32__"];
         let wrong = ["task_1_a::name_2___mask_f16__", "task_1_a::name_4___nan_f32__", "task_1_a::name_5___wide_f32__"];

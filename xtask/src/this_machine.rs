@@ -1,12 +1,12 @@
-//! What this machine compiles of a crate: a kernel for another processor is neither a learner's to write here nor to compare.
+//! What this machine compiles of a crate: a kernel for another processor is neither to be written here nor to be compared.
 
 use std::env::consts;
 use std::path::{Path, PathBuf};
 
 use crate::region_pairs::Files;
 
-/// Whether `file`, a path such as `src/kernel/neon/matvec.rs`, is compiled here, judged by the `#[cfg]` at the declarations of the
-/// modules that it lies in. What cannot be judged is compiled.
+/// Whether `file`, a path such as `src/kernel/neon/matvec.rs`, is compiled here, judged by the `#[cfg]` at the
+/// declarations of the modules that it lies in. What cannot be judged is compiled.
 pub fn compiles_here(files: &Files, file: &Path) -> bool {
     let Ok(inside) = file.strip_prefix("src") else { return true };
     let mut folder = PathBuf::from("src");
@@ -36,7 +36,8 @@ fn conditions(text: &str, name: &str) -> Option<Vec<String>> {
 }
 
 fn holds(condition: &str) -> bool {
-    let is = |key: &str, value: &str| match condition.strip_prefix(key).map(|rest| rest.trim_start_matches([' ', '='])) {
+    let is = |key: &str, value: &str| match condition.strip_prefix(key).map(|rest| rest.trim_start_matches([' ', '=']))
+    {
         Some(wanted) if condition.contains('=') => Some(wanted.trim_matches('"') == value),
         _ => None,
     };
@@ -59,7 +60,9 @@ mod tests {
         let files = Files::from(files.map(|(file, text)| (PathBuf::from(file), text.to_owned())));
         let compiles = |file: &str| compiles_here(&files, Path::new(file));
         assert!(!compiles("src/kernel/other.rs") && !compiles("src/kernel/other/matvec.rs"));
-        for file in ["src/lib.rs", "src/kernel/mod.rs", "src/kernel/own/mod.rs", "src/kernel/unknown.rs", "src/kernel/plain.rs"] {
+        for file in
+            ["src/lib.rs", "src/kernel/mod.rs", "src/kernel/own/mod.rs", "src/kernel/unknown.rs", "src/kernel/plain.rs"]
+        {
             assert!(compiles(file), "{file}");
         }
         assert!(compiles("src/kernels/a.metal") && compiles("src/nowhere/declared.rs"));
