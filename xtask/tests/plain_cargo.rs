@@ -1,5 +1,7 @@
 //! What plain Cargo does in a clone, before `cargo xtask setup` has run and after it.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
+// In a test a panic is the right answer to a surprise.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
