@@ -21,7 +21,7 @@ impl ElementType {
 
 /// Copies a tensor into an array, then converts it to `dtype` if that is another one. `name` is for errors.
 pub(crate) fn to_array(name: &str, tensor: &HostTensor<'_>, dtype: Dtype) -> Result<Array> {
-    let fault = |source: mlx_rs::error::Exception| Error::Mlx { tensor: name.to_owned(), source };
+    let fault = |cause: mlx_rs::error::Exception| Error::Mlx { tensor: name.to_owned(), cause };
     let shape: Vec<i32> =
         tensor.shape.iter().map(|&size| i32::try_from(size)).collect::<Result<_, _>>().map_err(|_| {
             fault(mlx_rs::error::Exception::custom(format!("shape {:?} exceeds MLX's 32-bit sizes", tensor.shape)))

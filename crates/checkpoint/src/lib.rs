@@ -33,6 +33,7 @@ mod shards;
 mod summary;
 mod template_source;
 mod tokenizer;
+pub mod untrusted;
 
 pub use chat_template::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, QuantizedTensor};
