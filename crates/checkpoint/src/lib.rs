@@ -26,6 +26,7 @@ mod host_tensor;
 mod json;
 mod mlx_folder;
 mod mlx_quantization;
+pub mod output;
 mod python_text;
 pub mod registry;
 mod safetensors_file;
