@@ -28,6 +28,7 @@ mod json;
 mod memory;
 mod mlx_folder;
 mod mlx_quantization;
+pub mod output;
 mod python_text;
 pub mod registry;
 mod safetensors_file;
