@@ -4,13 +4,12 @@
 //! `gguf::affine`), so no weight is rounded again. The matrices of one file may differ in bits; `config.json` lists those
 //! that differ from most.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use safetensors::Dtype as FileDtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::TensorView;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::Checkpoint;
@@ -20,6 +19,7 @@ use crate::gguf::{GgufFile, GgufTokenizer};
 use crate::hf_text;
 use crate::host_tensor::{ElementType, HostTensor};
 use crate::mlx_quantization::QuantizationParams;
+use crate::output::write_safetensors;
 
 /// The tensors of the folder under their names, and how the matrices among them are quantized.
 #[derive(Default)]
@@ -139,37 +139,18 @@ fn most_frequent(params: impl Iterator<Item = QuantizationParams>) -> Option<Qua
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(params, _)| params)
 }
 
-/// Writes the file piece by piece: `safetensors::serialize_to_file` would make one that only its owner may read.
 fn write_weights(contents: &Contents<'_>, file: &Path) -> Result<()> {
-    let mut tensors: Vec<_> = contents.tensors.iter().collect();
-    // Larger elements first, so that each tensor begins at a multiple of the size of its own.
-    tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.element.size()));
-    let mut end = 0;
-    let infos = tensors.iter().map(|(name, tensor)| {
+    let views = contents.tensors.iter().map(|(name, tensor)| {
         let dtype = match tensor.element {
             ElementType::F32 => FileDtype::F32,
             ElementType::F16 => FileDtype::F16,
             ElementType::Bf16 => FileDtype::BF16,
             ElementType::U32 => FileDtype::U32,
         };
-        let begin = end;
-        end += tensor.bytes().len();
-        (name.clone(), TensorInfo { dtype, shape: tensor.shape.clone(), data_offsets: (begin, end) })
+        let view = TensorView::new(dtype, tensor.shape.clone(), tensor.bytes());
+        view.map(|view| (name.as_str(), view)).map_err(|error| Error::tensor(file, name, error.to_string()))
     });
-    let format = HashMap::from([("format".to_owned(), "mlx".to_owned())]);
-    let fault = |problem: String| Error::malformed(file, problem);
-    let metadata = Metadata::new(Some(format), infos.collect()).map_err(|error| fault(error.to_string()))?;
-    let mut header = serde_json::to_vec(&metadata).map_err(|error| fault(error.to_string()))?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-
-    let io = |cause| Error::io(file, cause);
-    let mut output = BufWriter::new(File::create(file).map_err(io)?);
-    output.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-    output.write_all(&header).map_err(io)?;
-    for (_, tensor) in tensors {
-        output.write_all(tensor.bytes()).map_err(io)?;
-    }
-    output.flush().map_err(io)
+    write_safetensors(file, &views.collect::<Result<Vec<_>>>()?, &[("format", "mlx")])
 }
 
 fn write_text_files(text: &GgufTokenizer, folder: &Path) -> Result<()> {
