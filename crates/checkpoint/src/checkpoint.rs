@@ -196,6 +196,9 @@ impl Checkpoint {
     /// # Errors
     /// If there is none, if it is not valid, or if it does not fit the embedding.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
+        if !memory::has(memory::FOR_TOKENIZER) {
+            return Err(Error::tokenizer(&self.path, "there is not enough memory for it"));
+        }
         let vocab_size = Some(self.config.vocab_size);
         match &self.weights {
             Weights::Folder(_) => {
