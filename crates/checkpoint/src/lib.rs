@@ -8,11 +8,13 @@
 //! `hf_weights` over `shards` over `safetensors_file`, or `gguf`; then `tokenizer`, `decode_stream`, `chat_template`; `mlx_folder`
 //! writes.
 //!
-//! Invariant: no file makes this crate panic, loop, or allocate more than a small multiple of its size, except for a chat
-//! template written with that aim: a template is a program, whose steps are bounded and whose memory is not.
+//! Invariant: no file makes this crate panic, loop, or allocate more than a small multiple of its size. Chat templates and
+//! tokenizers are programs, so they run within bounds of time, stack and memory; the last only in a program which has
+//! [`BoundedAllocator`] as its allocator.
 
 mod architecture;
 mod array;
+mod bounded;
 mod chat_template;
 mod checkpoint;
 mod config;
@@ -32,8 +34,10 @@ mod safetensors_file;
 mod shards;
 mod summary;
 mod template_source;
+mod token_decoder;
 mod tokenizer;
 
+pub use bounded::BoundedAllocator;
 pub use chat_template::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, QuantizedTensor};
 pub use config::Config;
