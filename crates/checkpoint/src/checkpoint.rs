@@ -206,10 +206,14 @@ impl Checkpoint {
                 if !files::is_there(&file)? {
                     return Err(Error::tokenizer(&file, NO_TOKENIZER));
                 }
-                Tokenizer::from_file(&file, vocab_size)
+                let json = json::read_text(&file)?;
+                Tokenizer::from_json(&file, json, hf_text::added_tokens(&self.path)?, vocab_size)
             }
             Weights::Gguf(gguf) => {
-                Tokenizer::from_json(gguf.path(), &gguf.tokenizer()?.tokenizer_json.to_string(), vocab_size)
+                let text = gguf.tokenizer()?;
+                let tokenizer =
+                    Tokenizer::from_json(gguf.path(), text.tokenizer_json.to_string(), Vec::new(), vocab_size)?;
+                Ok(tokenizer.with_warnings(text.warnings))
             }
         }
     }
@@ -221,7 +225,7 @@ impl Checkpoint {
     pub fn chat_template(&self) -> Result<ChatTemplate> {
         let none = || Error::ChatTemplate {
             file: self.path.clone(),
-            problem: "the model has none: it continues texts, and was not made for chats".to_owned(),
+            problem: "the model has none: it continues texts, and was not made for chats; use `generate`".to_owned(),
         };
         match &self.weights {
             Weights::Folder(_) => {

@@ -1,6 +1,7 @@
 //! From the command line to a loaded model.
 
 use std::io::IsTerminal;
+use std::sync::Once;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -67,7 +68,10 @@ pub struct WeightBytes {
 impl Loaded {
     /// Read only where text is involved: token ids work without a tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        Ok(self.checkpoint.tokenizer()?)
+        static SAID: Once = Once::new();
+        let tokenizer = self.checkpoint.tokenizer()?;
+        SAID.call_once(|| tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: tokenizer: {warning}")));
+        Ok(tokenizer)
     }
 
     /// Bytes of the weights in the form in which the model computes with them.
