@@ -21,9 +21,9 @@ const NAME: &str = "chat_template";
 /// Steps that a rendering may take: far more than any conversation needs, and an end for a template that loops.
 const FUEL: u64 = 10_000_000;
 /// Far more than a template in use needs: it renders in milliseconds.
-const BOUNDS: Bounds = Bounds { time: Duration::from_secs(10), bytes: 256 << 20, stack: 128 << 20 };
-/// Bytes of a prompt: more than any model's context holds.
-const MAX_PROMPT: usize = 16 << 20;
+const BOUNDS: Bounds = Bounds { time: Duration::from_secs(5), bytes: 256 << 20, stack: 128 << 20 };
+/// Bytes of a prompt: more than a context of a million tokens holds.
+const MAX_PROMPT: usize = 8 << 20;
 /// Characters of a template's own words in an error.
 const MAX_WORDS: usize = 2000;
 /// Marks an error as the template's own.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper};
+use tokenizers::{AddedToken, DecoderWrapper, Model, ModelWrapper};
 
 use crate::bounded::{self, Bounds};
 use crate::decode_stream::DecodeStream;
@@ -20,7 +20,7 @@ const MAX_PADDED_PART: f64 = 0.05;
 fn bounds(input: usize) -> Bounds {
     Bounds {
         time: Duration::from_secs(60 + input as u64 / 50_000),
-        bytes: (512 << 20) + input.saturating_mul(1000),
+        bytes: (256 << 20) + input.saturating_mul(1000),
         stack: 16 << 20,
     }
 }
@@ -62,7 +62,12 @@ impl Tokenizer {
             check_fit(file, &vocab, vocab_size)?;
         }
         let is_byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
-        let added = inner.get_added_tokens_decoder().into_keys().collect();
+        // A single letter may be one of the alphabet in which bytes are spelled, and is needed as such.
+        let is_byte = |id: u32, token: &AddedToken| {
+            token.content.chars().count() == 1 && inner.get_model().id_to_token(id).is_some()
+        };
+        let added = inner.get_added_tokens_decoder().into_iter();
+        let added = added.filter(|(id, token)| !is_byte(*id, token)).map(|(id, _)| id).collect();
         Ok(Self {
             inner: Arc::new(inner),
             file: file.to_owned(),

@@ -198,9 +198,9 @@ fn a_wrong_fallback_byte_costs_itself_only() {
         assert_eq!(streamed(&tokenizer, &ids), text, "{ids:?}");
     }
     // Every order of bytes: the pieces of a stream are the text.
-    for n in 0..4096_u32 {
+    for n in 0..512_u32 {
         let picks = [0x41, 0xc3, 0xa9, 0xff, 0xe2, 0x82, 0xac, 0xf0];
-        let ids: Vec<u32> = (0..4).flat_map(|i| bytes(&[picks[(n >> (3 * i)) as usize % 8]])).collect();
+        let ids: Vec<u32> = (0..3).flat_map(|i| bytes(&[picks[(n >> (3 * i)) as usize % 8]])).collect();
         assert_eq!(streamed(&tokenizer, &ids), tokenizer.decode(&ids, true).unwrap(), "{ids:?}");
     }
 }
@@ -232,7 +232,8 @@ fn added_token(id: u32, content: &str) -> Value {
 /// Their letters are no spellings of bytes, even where they could be.
 #[test]
 fn added_tokens_of_a_byte_level_tokenizer_stand_for_themselves() {
-    let added = json!([added_token(7, "<é>"), added_token(8, "ü"), added_token(9, "Ġx")]);
+    // The last is an entry of the vocabulary, which bytes are spelled with.
+    let added = json!([added_token(7, "<é>"), added_token(8, "ü"), added_token(9, "Ġx"), added_token(2, "Ã")]);
     let tokenizer = from_json(&byte_level(added, Value::Null));
     for (ids, text) in [
         (vec![7], "<é>"),
@@ -240,6 +241,7 @@ fn added_tokens_of_a_byte_level_tokenizer_stand_for_themselves() {
         (vec![9], "Ġx"),
         (vec![6, 7, 4, 0], "é<é> a"),
         (vec![2, 8, 3], "\u{fffd}ü\u{fffd}"),
+        (vec![2, 3], "é"),
     ] {
         assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
         assert_eq!(streamed(&tokenizer, &ids), text);
