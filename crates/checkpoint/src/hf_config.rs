@@ -245,3 +245,23 @@ impl<'a> Fields<'a> {
         self.field(name, "a string", Value::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The defaults of `Qwen2Config` and `LlamaConfig`.
+    #[test]
+    fn positions_that_are_left_out_are_those_of_transformers() {
+        for (model_type, expected) in [("qwen2", 32_768), ("llama", 2_048)] {
+            let json = json!({
+                "model_type": model_type, "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8,
+                "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+            });
+            let config = from_json(Path::new("config.json"), &json).unwrap();
+            assert_eq!(config.max_position_embeddings, expected, "{model_type}");
+        }
+    }
+}
