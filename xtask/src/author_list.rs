@@ -93,12 +93,20 @@ fn check_regions(workspace: &Workspace, course: &Course, problems: &mut Vec<Stri
                 problems.push(format!("{shown}: `{}` appears in another file as well", region.marker()));
             }
             if region.kind == Kind::Body {
-                with_body.insert(region.task.clone());
+                with_body.insert((region.task.clone(), region.name.clone()));
             }
         }
     }
-    for task in course.tasks().filter(|task| !with_body.contains(&task.id)) {
-        problems.push(format!("task {}: no region of the reference belongs to it", task.id));
+    for task in course.tasks() {
+        if !with_body.iter().any(|(id, _)| *id == task.id) {
+            problems.push(format!("task {}: no region of the reference belongs to it", task.id));
+        }
+        for entry in &task.pieces {
+            let piece = entry.split_once(": ").map(|(_, piece)| (task.id.clone(), piece.trim().to_owned()));
+            if !piece.is_some_and(|piece| with_body.contains(&piece)) {
+                problems.push(format!("task {}: `{entry}` of `pieces` names no marker of the task", task.id));
+            }
+        }
     }
     Ok(())
 }

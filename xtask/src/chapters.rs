@@ -44,6 +44,8 @@ pub struct Task {
     pub anchor: String,
     /// Tests that may pass on the untouched stub; what follows the name is the reason.
     pub passes_untouched: Vec<String>,
+    /// `TEST: PIECE` where a test's name doesn't tell which of several pieces it is about.
+    pub pieces: Vec<String>,
 }
 
 /// Tasks picked by the reader, grouped by chapter, in course order.
@@ -124,6 +126,13 @@ impl Task {
     pub fn owns_test(&self, name: &str) -> bool {
         name.split("::").any(|part| part.starts_with(&self.tests))
     }
+
+    /// The piece to which the list assigns the test function called `name`; entries name the beginnings of tests.
+    pub fn piece_of_test(&self, name: &str) -> Option<&str> {
+        let parts = self.pieces.iter().filter_map(|entry| entry.split_once(": "));
+        let own = parts.filter(|(test, _)| name.starts_with(test.trim()));
+        own.max_by_key(|(test, _)| test.len()).map(|(_, piece)| piece.trim())
+    }
 }
 
 impl Chapter {
@@ -157,6 +166,7 @@ fn task(table: &DeTable<'_>, chapter: &str) -> Result<Task> {
         hints: strings(table, "hints", &place)?,
         anchor: string(table, "anchor", &place)?,
         passes_untouched: strings(table, "passes_untouched", &place)?,
+        pieces: strings(table, "pieces", &place)?,
         id,
     })
 }

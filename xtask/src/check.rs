@@ -8,11 +8,11 @@ use crate::check_report;
 use crate::error::Result;
 use crate::exit_code::Verdict;
 use crate::grade;
+use crate::pieces::{self, Piece};
 use crate::progress::Progress;
 use crate::rules;
 use crate::say;
 use crate::setup;
-use crate::solution;
 use crate::status_line::StatusLine;
 use crate::style::Style;
 use crate::verdict::{Status, TaskReport};
@@ -118,15 +118,26 @@ pub fn grade(
     let scratch = workspace.target().join("xtask");
     let mut tasks = grade::grade_tasks(&binaries, selected, options.time_limit, &scratch, &on_start)?;
     if solution == Solution::Student {
-        for report in &mut tasks {
-            // Its tests met another task's `todo!` before its own; it is not begun all the same.
-            if let Status::Needs(other) = &report.status
-                && solution::is_untouched(workspace, &report.id)
-            {
-                report.cause = Some(format!("needs {other} first"));
-                report.status = Status::NotStarted;
-            }
+        let asked = selected.iter().flat_map(|(_, tasks)| tasks);
+        for (report, task) in tasks.iter_mut().zip(asked) {
+            report_what_is_written(report, &pieces::of_task(workspace, task));
         }
     }
     Ok(Graded { tasks, ..Graded::default() })
+}
+
+/// What the tests alone cannot tell: a `todo!` may be the last of five, and another task's may hide this one's.
+fn report_what_is_written(report: &mut TaskReport, pieces: &[Piece]) {
+    let n_written = pieces.iter().filter(|piece| !piece.is_open).count();
+    match &report.status {
+        // Its tests met another task's `todo!` before its own; it is not begun all the same.
+        Status::Needs(other) if n_written == 0 && !pieces.is_empty() => {
+            report.cause = Some(format!("needs {other} first"));
+            report.status = Status::NotStarted;
+        }
+        Status::NotStarted if (1..pieces.len()).contains(&n_written) => {
+            report.status = Status::Begun(n_written, pieces.len());
+        }
+        _ => {}
+    }
 }

@@ -7,20 +7,25 @@ use crate::chapters::{Chapter, Course, Selected, Task};
 use crate::check::Graded;
 use crate::json::Json;
 use crate::kernels;
+use crate::next_step;
+use crate::pieces::{self, Piece};
+use crate::progress::Progress;
 use crate::say;
-use crate::solution;
 use crate::style::{Colour, Style, indent};
 use crate::table::{Align, Cell, Table};
-use crate::verdict::{Status, TaskReport};
+use crate::test_names::Names;
+use crate::verdict::{Status, TaskReport, TestReport};
 use crate::workspace::{Solution, Workspace};
 
 /// A learner's own prints are shown up to this many lines.
 const MAX_PRINTED_LINES: usize = 20;
+/// Of a task's functions, at most so many are listed.
+const MAX_NAMES: usize = 4;
 /// Compile errors beyond these are counted only: the first ones usually cause the rest.
 const MAX_COMPILE_ERRORS: usize = 5;
 
 /// Where the book says what the columns of a table of kernels mean.
-const COLUMNS: &str = "book/src/running.md";
+const COLUMNS: &str = "book/src/appendix/kernel-counts.md";
 
 pub fn print(
     workspace: &Workspace,
@@ -45,22 +50,32 @@ pub fn print(
             Solution::Student => "your crate",
             Solution::Reference => "the reference",
         };
-        say!("{n_passed} of {n_tasks} tasks pass in {who}");
+        let n_tests: usize = graded.tasks.iter().map(TaskReport::n_passed).sum();
+        let tests = match (n_passed == n_tasks, n_tests) {
+            (false, _) => String::new(),
+            (true, 1) => " (1 test)".to_owned(),
+            (true, n) => format!(" ({n} tests)"),
+        };
+        say!("{n_passed} of {n_tasks} tasks pass in {who}{tests}");
     }
     say!();
     for (solution, graded) in graded {
-        if print_first_problem(workspace, selected, *solution, graded, style) {
+        if print_first_problem(workspace, course, selected, *solution, graded, style) {
             return;
         }
     }
-    print_what_next(course, selected, graded);
+    print_what_next(workspace, course, selected, graded);
 }
 
 fn day_table(tasks: &[&Task], graded: &[(Solution, Graded)]) -> Table {
     let mut columns = vec![("task", Align::Left), ("", Align::Left)];
+    let is_alone = graded.len() == 1;
     for (solution, _) in graded {
-        let status = if graded.len() == 1 { "status" } else { solution.name() };
-        columns.extend([(status, Align::Left), ("headroom", Align::Right), ("time", Align::Right)]);
+        let status = if is_alone { "status" } else { solution.name() };
+        columns.push((status, Align::Left));
+        // Side by side there is no room for it.
+        columns.extend(is_alone.then_some(("tests", Align::Right)));
+        columns.extend([("headroom", Align::Right), ("time", Align::Right)]);
     }
     columns.push(("probable cause", Align::Left));
     let mut table = Table::new(&columns);
@@ -70,6 +85,7 @@ fn day_table(tasks: &[&Task], graded: &[(Solution, Graded)]) -> Table {
         for (_, graded) in graded {
             let Some(report) = graded.report(&task.id) else { continue };
             row.push(Cell::coloured(report.status.label(), colour_of(&report.status)));
+            row.extend(is_alone.then(|| Cell::new(tests(report))));
             row.push(Cell::new(report.headroom.map_or(String::new(), percent)));
             row.push(Cell::new(report.elapsed.map_or(String::new(), seconds)));
             if cause.is_empty() {
@@ -100,8 +116,17 @@ fn kernel_table(tasks: &[&Task], graded: &[(Solution, Graded)]) -> Option<Table>
 fn colour_of(status: &Status) -> Colour {
     match status {
         Status::Passed => Colour::Green,
-        Status::NotStarted | Status::Needs(_) | Status::NotGraded => Colour::Yellow,
+        Status::NotStarted | Status::Begun(..) | Status::Needs(_) | Status::NotGraded => Colour::Yellow,
         _ => Colour::Red,
+    }
+}
+
+/// `17`, or `12/17` where some don't pass.
+fn tests(report: &TaskReport) -> String {
+    match (report.n_passed(), report.tests.len()) {
+        (_, 0) => String::new(),
+        (passed, all) if passed == all => all.to_string(),
+        (passed, all) => format!("{passed}/{all}"),
     }
 }
 
@@ -116,6 +141,7 @@ fn seconds(time: Duration) -> String {
 /// Shows what stands in the way first; false if nothing does.
 fn print_first_problem(
     workspace: &Workspace,
+    course: &Course,
     selected: &Selected<'_>,
     solution: Solution,
     graded: &Graded,
@@ -141,35 +167,38 @@ fn print_first_problem(
     if report.status == Status::NotGraded {
         return true;
     }
-    print_task(workspace, chapter, task, report, solution, style);
+    print_task(workspace, course, (chapter, task), report, solution, style);
     true
 }
 
 fn print_task(
     workspace: &Workspace,
-    chapter: &Chapter,
-    task: &Task,
+    course: &Course,
+    (chapter, task): (&Chapter, &Task),
     report: &TaskReport,
     solution: Solution,
     style: Style,
 ) {
     let heading = format!("{} {}: {}", task.id, task.title, report.status.label());
     say!("{}", style.paint(Colour::Bold, &heading));
+    let pieces = if solution == Solution::Student { pieces::of_task(workspace, task) } else { Vec::new() };
     match &report.status {
         Status::NotStarted => say!("\n  Nothing is written here yet, so red is what you should see."),
+        Status::Begun(..) => print_begun(report, &pieces),
         Status::Needs(other) => {
-            say!("\n  Its tests reached the `todo!` of task {other}: that one comes first.");
-            say!("\n  first   cargo xtask check {other}");
+            say!("\n  Its tests reached the `todo!` of task {other}: that one comes first.\n");
+            if let Some((word, place)) = course.task(other).and_then(|(_, other)| next_step::place(workspace, other)) {
+                say!("  {word:<7} {place}");
+            }
+            say!("  check   cargo xtask check {other}");
             return;
         }
         Status::NoTests => say!("\n  No test is called {}*: the course's own list is wrong.", task.tests),
-        _ => print_diagnosis(report, style),
+        _ => print_diagnosis(workspace, task, report, style),
     }
     say!();
     if solution == Solution::Student {
-        if let Some((file, line)) = solution::place_of(workspace, &task.id) {
-            say!("  write   {}:{line}", workspace.display(&file));
-        }
+        print_places(workspace, task, report, &pieces);
         say!("  again   cargo xtask check {}", task.id);
         say!("  read    {}", chapter.page_of(task));
         say!("  hint    cargo xtask hint {}", task.id);
@@ -178,20 +207,88 @@ fn print_task(
     }
 }
 
-fn print_diagnosis(report: &TaskReport, style: Style) {
-    say!("  {} of {} tests that ran pass", report.n_passed(), report.tests.len());
+fn print_begun(report: &TaskReport, pieces: &[Piece]) {
+    let names = |is_open: bool| {
+        let names: Vec<&str> = pieces.iter().filter(|p| p.is_open == is_open).map(|p| p.name.as_str()).collect();
+        match names.len() {
+            n if n > MAX_NAMES => format!("{} and {} more", names[..MAX_NAMES - 1].join(", "), n + 1 - MAX_NAMES),
+            _ => names.join(", "),
+        }
+    };
+    say!("\n  written: {}\n  open:    {}", names(false), names(true));
+    let (n_passed, n_tests) = (report.n_passed(), report.tests.len());
+    match n_passed {
+        0 => say!("  Each of its {n_tests} tests needs what is still open."),
+        _ => say!("  {n_passed} of {n_tests} tests pass; the others need what is still open."),
+    }
+}
+
+/// Where to write, or where the code is that a failing test is about.
+fn print_places(workspace: &Workspace, task: &Task, report: &TaskReport, pieces: &[Piece]) {
+    let line = |word: &str, piece: &Piece| {
+        let name = if pieces.len() > 1 { format!("   {}", piece.name) } else { String::new() };
+        say!("  {word:<7} {}{name}", piece.place(workspace));
+    };
+    let next = pieces.iter().find(|piece| piece.is_open);
+    if !matches!(report.status, Status::NotStarted | Status::Begun(..)) {
+        let concerned = report.telling_test().and_then(|test| {
+            let place = test.diagnosis.strip_prefix("panicked at ").and_then(|rest| rest.split(":\n").next());
+            pieces::concerned(task, pieces, Names::new(task, &report.tests).function(&test.name), place)
+        });
+        match concerned {
+            Some(piece) => line("code", piece),
+            // Any of them may be the one: better all than a guess.
+            None => pieces.iter().filter(|piece| !piece.is_open).take(MAX_NAMES).for_each(|piece| line("code", piece)),
+        }
+    }
+    if let Some(piece) = next {
+        line("write", piece);
+    }
+}
+
+fn print_diagnosis(workspace: &Workspace, task: &Task, report: &TaskReport, style: Style) {
+    let is_waiting = |test: &&TestReport| matches!(test.status, Status::NotStarted | Status::Needs(_));
+    let n_waiting = report.tests.iter().filter(is_waiting).count();
+    let waiting = match n_waiting {
+        0 => String::new(),
+        n => format!("; {n} wait for code that is not written yet"),
+    };
+    say!("  {} of {} tests that ran pass{waiting}", report.n_passed(), report.tests.len());
+    let names = Names::new(task, &report.tests);
+    for group in names.groups(&report.tests) {
+        say!("    {group}");
+    }
     let Some(test) = report.telling_test() else { return };
-    say!("\n  {}\n", style.paint(Colour::Red, &test.name));
-    say!("{}", indent(test.diagnosis.trim_end(), "    "));
+    say!("\n  {}\n", style.paint(Colour::Red, &names.readable(&test.name)));
+    say!("{}", indent(tidy_paths(workspace, &test.diagnosis).trim_end(), "    "));
     if !test.printed.is_empty() {
         say!("\n  printed before that:");
-        let lines: Vec<&str> = test.printed.lines().collect();
+        let printed = tidy_paths(workspace, &test.printed);
+        let lines: Vec<&str> = printed.lines().collect();
         let hidden = lines.len().saturating_sub(MAX_PRINTED_LINES);
         if hidden > 0 {
             say!("    ({hidden} lines before these)");
         }
         say!("{}", indent(&lines[hidden..].join("\n"), "    "));
     }
+}
+
+/// Paths as a reader would type them: below the workspace, without `crates/grader/../..`.
+fn tidy_paths(workspace: &Workspace, text: &str) -> String {
+    let root = format!("{}/", workspace.root().display());
+    let mut text = text.replace(&root, "");
+    let mut from = 0;
+    while let Some(index) = text[from..].find("/../").map(|index| from + index) {
+        let is_path = |c: char| c.is_alphanumeric() || ['.', '_', '-'].contains(&c);
+        let start = text[..index].trim_end_matches(is_path).len();
+        if matches!(&text[start..index], "" | "." | "..") {
+            from = index + 1;
+        } else {
+            text.replace_range(start..index + 4, "");
+            from = 0;
+        }
+    }
+    text
 }
 
 fn print_compile_errors(graded: &Graded, style: Style) {
@@ -214,21 +311,35 @@ fn print_compile_errors(graded: &Graded, style: Style) {
     }
 }
 
-fn print_what_next(course: &Course, selected: &Selected<'_>, graded: &[(Solution, Graded)]) {
+fn print_what_next(workspace: &Workspace, course: &Course, selected: &Selected<'_>, graded: &[(Solution, Graded)]) {
     if !graded.iter().any(|(solution, _)| *solution == Solution::Student) {
         return;
     }
-    let Some((last, tasks)) = selected.last() else { return };
-    if tasks.len() < last.tasks.len() {
-        say!("Right. The whole day: cargo xtask check {}", last.id);
+    let Some((last, _)) = selected.last() else { return };
+    // What was just checked is recorded already.
+    let progress = Progress::load(workspace);
+    let line = |word: &str, text: &str| say!("  {word:<8} {text}");
+    let print_next = |chapter: &Chapter, task: &Task| {
+        if let Some((word, place)) = next_step::place(workspace, task) {
+            line(word, &place);
+        }
+        line("read", &chapter.page_of(task));
+        line("check", &format!("cargo xtask check {}", task.id));
+    };
+    if let Some((chapter, task)) = next_step::next_task(course, &progress, Some(last)) {
+        say!("Right. Next is {} {}:", task.id, task.title);
+        print_next(chapter, task);
         return;
     }
-    let next = course.chapters.iter().skip_while(|c| c.id != last.id).nth(1);
-    match next {
-        Some(next) => {
-            say!("Day {} is done. Next is {} {}: book/src/{}", last.id, next.id, next.title, next.book);
-            say!("  compare  cargo xtask diff {}", last.id);
-            say!("  go on    cargo xtask check {}", next.id);
+    say!("Day {} is done.", last.id);
+    line("compare", &format!("cargo xtask diff {} --stat", last.id));
+    for (word, text) in next_step::bought(workspace, course, &progress, last) {
+        line(word, &text);
+    }
+    match next_step::next_task(course, &progress, None) {
+        Some((chapter, task)) => {
+            say!("Next is {} {}, task {} {}:", chapter.id, chapter.title, task.id, task.title);
+            print_next(chapter, task);
         }
         None => say!("Everything so far is done. Talk to it: cargo xtask chat --solution student"),
     }
@@ -283,4 +394,19 @@ fn task_json(report: &TaskReport) -> Json {
         ("tests", Json::List(tests.collect())),
         ("kernels", Json::List(report.kernels.iter().map(kernels::json).collect())),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_shown_as_a_reader_would_type_them() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/course");
+        let workspace = Workspace::at(&root).unwrap();
+        let tidy = |text: &str| tidy_paths(&workspace, text);
+        assert_eq!(tidy("no file (crates/grader/../../tests/a/../b.x)"), "no file (tests/b.x)");
+        assert_eq!(tidy(&format!("at {}/crates/x/../y.rs:1", root.display())), "at crates/y.rs:1");
+        assert_eq!(tidy("../../a and /../b"), "../../a and /../b");
+    }
 }

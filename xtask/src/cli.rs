@@ -62,8 +62,9 @@ fn dispatch(arguments: &[String]) -> Result<Verdict> {
         "hint" => run_hint(rest),
         "progress" => run_progress(rest),
         "diff" => {
-            let (workspace, course, selector, arguments) = selected("diff", &["yes"], rest)?;
-            solution::show_diff(&workspace, &course, &selector, arguments.has("yes"), Style::for_stdout())
+            let (workspace, course, selector, arguments) = selected("diff", &["yes", "stat"], rest)?;
+            let options = solution::DiffOptions { yes: arguments.has("yes"), stat: arguments.has("stat") };
+            solution::show_diff(&workspace, &course, &selector, options, Style::for_stdout())
         }
         "solve" => {
             let (workspace, course, selector, _) = selected("solve", &[], rest)?;

@@ -46,6 +46,13 @@ pub fn unified(old: &[&str], new: &[&str], (old_start, new_start): (usize, usize
     Some(text)
 }
 
+/// How many lines only `old` has, and how many only `new` has.
+pub fn counts(old: &[&str], new: &[&str]) -> (usize, usize) {
+    let edits = edits(old, new);
+    let count = |of: fn(&Edit<'_>) -> bool| edits.iter().filter(|edit| of(edit)).count();
+    (count(|edit| matches!(edit, Edit::Remove(_))), count(|edit| matches!(edit, Edit::Add(_))))
+}
+
 /// The shortest edit script by the longest common subsequence: quadratic, fine for a function.
 fn edits<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Edit<'a>> {
     // common[i][j] = length of the longest common subsequence of old[i..] and new[j..]
@@ -83,6 +90,12 @@ mod tests {
         let new = ["a", "b", "c", "d", "E", "f", "g", "h", "i"];
         let text = unified(&old, &new, (10, 20), Style::plain()).unwrap();
         assert_eq!(text, "@@ -11,7 +21,8 @@\n b\n c\n d\n-e\n+E\n f\n g\n h\n+i\n");
+    }
+
+    #[test]
+    fn lines_of_one_side_are_counted() {
+        assert_eq!(counts(&["a", "b", "c"], &["a", "x", "c", "d"]), (1, 2));
+        assert_eq!(counts(&["a"], &["a"]), (0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo xtask doctor`: is this machine set up, and if not, what to do.
 
 use std::env;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::Command;
 
@@ -8,10 +9,13 @@ use crate::cargo::{self, Built, Progress};
 use crate::chapters::Course;
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
+use crate::next_step;
 use crate::process;
+use crate::progress::Progress as Passed;
 use crate::say;
 use crate::setup;
 use crate::style::{Colour, Style};
+use crate::tell;
 use crate::workspace::{Workspace, read_text};
 
 /// One thing that was looked at.
@@ -48,10 +52,18 @@ pub fn run(workspace: &Workspace, style: Style) -> Result<Verdict> {
     }
     tell("MLX", mlx(workspace));
     tell("model", model());
-    match Course::load(workspace) {
+    let course = Course::load(workspace);
+    match &course {
         Ok(course) => {
-            tell("fixtures", fixtures(workspace, &course));
+            tell("fixtures", fixtures(workspace, course));
+            if workspace.uses_mlx() {
+                tell(
+                    "CPU kernels",
+                    cpu_kernels(env::var(KERNEL_VARIABLE).ok().as_deref(), &kernels_of_this_processor()),
+                );
+            }
             tell("your crate", learner_compiles(workspace));
+            tell("progress", progress_so_far(workspace, course));
         }
         Err(error) => tell("course", Finding::Broken(error.to_string(), restore("tests/chapters.toml"))),
     }
@@ -59,9 +71,61 @@ pub fn run(workspace: &Workspace, style: Style) -> Result<Verdict> {
     if n_broken > 0 {
         return Err(Error::new(format!("{n_broken} of these need your attention")).remedy("follow the arrows above"));
     }
-    say!("Sound. Red tests are expected: every task that you have not written yet says \"not started\".");
-    say!("Begin with book/src/week1/day1.md and `cargo xtask check 1.1`.");
+    say!("Your machine is set up. A task that you have not written yet is red and says \"not started\".");
+    if let Ok(course) = &course {
+        say_where_to_go_on(workspace, course);
+    }
     Ok(Verdict::Passed)
+}
+
+fn progress_so_far(workspace: &Workspace, course: &Course) -> Finding {
+    let passed = Passed::load(workspace).n_passed(course);
+    Finding::Fine(format!("{passed} of {} tasks passed when last checked", course.tasks().count()))
+}
+
+fn say_where_to_go_on(workspace: &Workspace, course: &Course) {
+    let progress = Passed::load(workspace);
+    let Some((chapter, task)) = next_step::next_task(course, &progress, None) else {
+        say!("Every task is done. Talk to your engine: cargo xtask chat");
+        return;
+    };
+    let verb = if progress.n_passed(course) == 0 { "Begin" } else { "Go on" };
+    say!("{verb} with {} {}: {} and `cargo xtask check {}`.", task.id, task.title, chapter.page_of(task), task.id);
+}
+
+/// As `quantized::kernel` of the learner's crate reads it.
+const KERNEL_VARIABLE: &str = "TINY_LLM_KERNEL";
+
+/// The kernels for quantized products that this processor can run, the fastest first: the rule of `available_kernels`.
+fn kernels_of_this_processor() -> Vec<&'static str> {
+    let mut names = vec!["portable"];
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx2") && has!("fma") && has!("f16c") {
+            names.push("avx2");
+            if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni") {
+                names.push("avx512");
+            }
+        }
+    }
+    if cfg!(target_arch = "aarch64") {
+        names.push("neon");
+    }
+    names.reverse();
+    names
+}
+
+fn cpu_kernels(chosen: Option<&str>, available: &[&str]) -> Finding {
+    let list = available.join(", ");
+    match chosen.filter(|name| !name.is_empty()) {
+        None => Finding::Fine(format!("{list}: `chat` and `bench` print the one that they take")),
+        Some(name) if available.contains(&name) => Finding::Fine(format!("{name}, by {KERNEL_VARIABLE}; of {list}")),
+        Some(name) => Finding::Broken(
+            format!("{KERNEL_VARIABLE} is {name:?}, which this processor cannot run"),
+            format!("choose one of {list}, or unset it"),
+        ),
+    }
 }
 
 fn restore(file: &str) -> String {
@@ -180,6 +244,9 @@ fn learner_compiles(workspace: &Workspace) -> Finding {
     if workspace.uses_mlx() && matches!(mlx_setup::status(workspace.root()), mlx_setup::Status::Missing(_)) {
         return Finding::Note("not compiled: MLX comes first".to_owned());
     }
+    if io::stderr().is_terminal() {
+        tell!("compiling your crate: some minutes the first time, seconds later");
+    }
     match cargo::build_library(cargo::command(workspace.root()), "tiny-llm", Progress::Shown) {
         Ok(Built::Binaries(_)) => Finding::Fine("compiles".to_owned()),
         Ok(Built::Errors(errors)) => Finding::Broken(
@@ -196,6 +263,18 @@ fn learner_compiles(workspace: &Workspace) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_this_processor_lacks_is_refused() {
+        let available = kernels_of_this_processor();
+        assert_eq!(available.last(), Some(&"portable"));
+        assert!(matches!(cpu_kernels(None, &available), Finding::Fine(text) if text.contains("portable")));
+        assert!(matches!(cpu_kernels(Some(""), &available), Finding::Fine(_)));
+        assert!(
+            matches!(cpu_kernels(Some("portable"), &available), Finding::Fine(text) if text.starts_with("portable, by"))
+        );
+        assert!(matches!(cpu_kernels(Some("x"), &available), Finding::Broken(..)));
+    }
 
     #[test]
     fn versions_compare_by_number() {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use crate::cargo::{self, Built, Progress as BuildProgress};
-use crate::chapters::Course;
+use crate::chapters::{Chapter, Course};
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
+use crate::next_step;
+use crate::pieces;
 use crate::process;
 use crate::progress::Progress;
 use crate::setup;
@@ -117,11 +119,26 @@ pub fn who(solution: Solution) -> &'static str {
 /// The learner's own engine once it can talk, until then the reference; with the reason.
 pub fn default_solution(workspace: &Workspace, course: &Course) -> (Solution, String) {
     let progress = Progress::load(workspace);
-    let mut week_1 = course.chapters.iter().filter(|chapter| chapter.id.starts_with("1."));
-    match week_1.find(|chapter| !progress.finished(chapter)) {
-        None => (Solution::Student, "week 1 of it is finished".to_owned()),
-        Some(day) => (Solution::Reference, format!("your crate has not passed day {} yet", day.id)),
-    }
+    let open: Vec<&Chapter> = next_step::needed_to_talk(course).filter(|chapter| !progress.finished(chapter)).collect();
+    let Some(first) = open.first() else {
+        return (Solution::Student, "it can generate text".to_owned());
+    };
+    let is_written = |chapter: &Chapter| {
+        let mut pieces = chapter.tasks.iter().flat_map(|task| pieces::of_task(workspace, task));
+        pieces.all(|piece| !piece.is_open)
+    };
+    let why = match (open.iter().all(|chapter| is_written(chapter)), open.len()) {
+        (true, 1) => {
+            format!("day {0} of yours is written, but no check has passed it: cargo xtask check {0}", first.id)
+        }
+        (true, n) => format!("{n} days of yours are written, but no check has passed them: cargo xtask check 1"),
+        (false, _) => format!("yours talks after day {}, and day {} is not done", last_needed(course), first.id),
+    };
+    (Solution::Reference, why)
+}
+
+fn last_needed(course: &Course) -> &str {
+    next_step::needed_to_talk(course).last().map_or("1.6", |chapter| chapter.id.as_str())
 }
 
 /// The option that runs the learner's engine as far as it has come; the reference has come to the end, which is the default.

@@ -72,10 +72,11 @@ Shows how your code differs from the reference's, between the task's markers.
   cargo xtask diff 1.1.2     a task; also a day, a week, or all
 
 Options
+  --stat    how many lines differ in each piece, and not which
   --yes     do not ask
 
 This is the solution: look when you have passed, or when you give up. On a terminal it asks before it shows a
-task that did not pass when last checked.",
+task that did not pass when last checked. Code for another processor than this one is left out.",
     },
     CommandHelp {
         name: "solve",
@@ -104,7 +105,8 @@ Your earlier version goes to .tiny-llm/backup/.",
         summary: "is this machine set up?",
         text: "\
 Looks at what the course needs on this machine, and says how to get what is missing: the Rust
-toolchain, a C++ compiler, Python with pip, MLX, the model, the fixtures, your crate.
+toolchain, a C++ compiler, Python with pip, MLX, the model, the fixtures, the kernel for this
+processor, your crate, and where you are in the course.
 
 Exit code 0: sound. 2: something is missing.",
     },
@@ -130,8 +132,8 @@ Talks to a model through the engine, in a release build.
   cargo xtask chat                              a conversation
 
 Options
-  --solution WHO     student or reference. By default your crate once week 1 is finished, until
-                     then the reference.
+  --solution WHO     student or reference. By default your crate once days 1.1 to 1.6 have passed,
+                     until then the reference. Before day 1.7 it takes the most likely token.
 Everything else goes to the engine; `cargo xtask chat -- --help` lists its options.",
     },
     CommandHelp {

@@ -1,6 +1,7 @@
 //! Hints: one more level each time, remembered per task.
 
 use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 use std::fs;
 use std::path::PathBuf;
 
@@ -59,7 +60,7 @@ pub fn show(workspace: &Workspace, course: &Course, id: &str, all: bool, style: 
     say!("{}", style.paint(Colour::Bold, &format!("{} {}", task.id, task.title)));
     for (index, hint) in task.hints.iter().take(level).enumerate() {
         let heading = format!("Hint {} of {}", index + 1, task.hints.len());
-        say!("\n{}\n{}", style.paint(Colour::Blue, &heading), wrap(hint, "  ", WIDTH));
+        say!("\n{}\n{}", style.paint(Colour::Blue, &heading), wrap(&for_processor(hint, ARCH), "  ", WIDTH));
     }
     say!();
     if level < task.hints.len() {
@@ -84,6 +85,19 @@ pub fn reset(workspace: &Workspace, course: &Course, selector: &str) -> Result<V
     Ok(Verdict::Passed)
 }
 
+/// A hint of several lines as a list, without the lines for other processors.
+fn for_processor(hint: &str, arch: &str) -> String {
+    if !hint.contains('\n') {
+        return hint.to_owned();
+    }
+    let own = |line: &str| match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some(("x86-64", line)) => (arch == "x86_64").then(|| line.to_owned()),
+        Some(("aarch64", line)) => (arch == "aarch64").then(|| line.to_owned()),
+        _ => Some(line.to_owned()),
+    };
+    hint.lines().filter_map(own).map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n")
+}
+
 fn find<'a>(course: &'a Course, id: &str) -> Result<(&'a Chapter, &'a Task)> {
     if let Some(found) = course.task(id) {
         return Ok(found);
@@ -91,7 +105,13 @@ fn find<'a>(course: &'a Course, id: &str) -> Result<(&'a Chapter, &'a Task)> {
     // A day or a week is a good question with too many answers.
     let selected = course.select(id)?;
     let ids: Vec<&str> = selected.iter().flat_map(|(_, t)| t.iter().map(|t| t.id.as_str())).collect();
-    Err(Error::new(format!("`{id}` is more than one task")).remedy(format!("ask for one: {}", ids.join(", "))))
+    // A day's are few enough to read; of a week or of everything the ends will do.
+    let range = match (&selected[..], &ids[..]) {
+        ([_], _) | (_, []) => ids.join(", "),
+        (_, [first, .., last]) => format!("{first} to {last}"),
+        (_, [only]) => (*only).to_owned(),
+    };
+    Err(Error::new(format!("`{id}` is more than one task")).remedy(format!("ask for one: {range}")))
 }
 
 #[cfg(test)]
@@ -107,6 +127,7 @@ mod tests {
             hints: vec!["h".to_owned(); hints],
             anchor: String::new(),
             passes_untouched: Vec::new(),
+            pieces: Vec::new(),
         }
     }
 
@@ -115,6 +136,14 @@ mod tests {
         let mut taken = Taken::default();
         let levels: Vec<usize> = (0..5).map(|_| taken.next_level(&task(3))).collect();
         assert_eq!(levels, [1, 2, 3, 3, 3]);
+    }
+
+    #[test]
+    fn a_hint_of_several_lines_is_a_list_for_this_processor() {
+        let hint = "first\n[x86-64] second\n[aarch64] third\n[B, L] is a shape";
+        assert_eq!(for_processor(hint, "x86_64"), "- first\n- second\n- [B, L] is a shape");
+        assert_eq!(for_processor(hint, "aarch64"), "- first\n- third\n- [B, L] is a shape");
+        assert_eq!(for_processor("one line", ARCH), "one line");
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!
 //! - what is asked: [`cli`], [`arguments`], [`help`], [`workspace`], [`chapters`]
 //! - grading: [`check`], [`cargo`] builds a day's tests, [`grade`] runs one task's, [`libtest`], [`results`] and
-//!   [`kernels`] read what they wrote, [`verdict`] judges, [`check_report`] shows; [`rules`] explains what is off limits
+//!   [`kernels`] read what they wrote, [`verdict`] judges; [`check_report`] shows, with [`test_names`] in words, the
+//!   [`pieces`] of a task that are still open and the [`next_step`]; [`rules`] explains what is off limits
 //! - around it: [`watch`], [`hint`], [`progress`], and [`solution`] (`diff`, `solve`, `reset`) on the marked
 //!   [`regions`]
 //! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like, at one of the
@@ -56,8 +57,10 @@ pub mod libtest;
 pub mod links;
 pub mod mutant_trials;
 pub mod mutants;
+pub mod next_step;
 pub mod output;
 pub mod parallel;
+pub mod pieces;
 pub mod process;
 pub mod progress;
 pub mod region_pairs;
@@ -75,6 +78,8 @@ pub mod stubs;
 pub mod style;
 pub mod suite;
 pub mod table;
+pub mod test_names;
+pub mod this_machine;
 pub mod verdict;
 pub mod watch;
 pub mod workspace;

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use crate::chapters::{Chapter, Course};
 use crate::error::Result;
 use crate::exit_code::Verdict;
+use crate::next_step;
 use crate::say;
 use crate::style::{Colour, Style};
 use crate::verdict::{Status, TaskReport};
@@ -89,6 +90,11 @@ impl Progress {
         chapter.tasks.iter().all(|task| self.passed(&task.id))
     }
 
+    /// How many of the course's tasks passed.
+    pub fn n_passed(&self, course: &Course) -> usize {
+        course.tasks().filter(|task| self.passed(&task.id)).count()
+    }
+
     /// The first day with a task that has not passed.
     pub fn current<'a>(&self, course: &'a Course) -> Option<&'a Chapter> {
         course.chapters.iter().find(|chapter| !self.finished(chapter))
@@ -111,15 +117,21 @@ pub fn show(workspace: &Workspace, course: &Course, style: Style) -> Result<Verd
         let done = chapter.tasks.iter().filter(|t| progress.passed(&t.id)).count();
         say!("  {}  {}{padding}  {}   {done}/{}", chapter.id, chapter.title, marks.join(" "), chapter.tasks.len());
     }
-    let done = course.tasks().filter(|task| progress.passed(&task.id)).count();
+    let done = progress.n_passed(course);
     let all = course.tasks().count();
     say!();
     say!("{done} of {all} tasks passed when last checked   (✓ passed, ✗ tried, · not started)");
     if edited_since(workspace)? {
         say!("You have edited the crate since: `cargo xtask check all` brings this up to date.");
     }
-    match progress.current(course) {
-        Some(chapter) => say!("Next: cargo xtask check {}   (book/src/{})", chapter.id, chapter.book),
+    match next_step::next_task(course, &progress, None) {
+        Some((chapter, task)) => {
+            say!("Next: {} {}   ({})", task.id, task.title, chapter.page_of(task));
+            if let Some((word, place)) = next_step::place(workspace, task) {
+                say!("  {word:<7} {place}");
+            }
+            say!("  check   cargo xtask check {}", task.id);
+        }
         None => say!("Every task is done."),
     }
     Ok(Verdict::Passed)

@@ -7,45 +7,119 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use crate::chapters::Course;
+use crate::chapters::{Course, Task};
 use crate::clock::Moment;
 use crate::diff;
 use crate::error::{Error, Result};
 use crate::exit_code::Verdict;
 use crate::output;
+use crate::pieces;
 use crate::progress::Progress;
 use crate::region_pairs::{self, Files, Fill, Pair, read_sources};
+use crate::regions::Kind;
 use crate::say;
 use crate::stubs::StubFile;
 use crate::style::{Colour, Style};
-use crate::workspace::{Workspace, files_below, read_text, write_text};
+use crate::table::{Align, Cell, Table};
+use crate::this_machine::compiles_here;
+use crate::workspace::{Workspace, write_text};
+
+/// More tasks than these are counted instead of listed.
+const MAX_LISTED: usize = 4;
+
+/// What of a difference is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DiffOptions {
+    /// The reader wants to see the solution of tasks that do not pass, and is not asked.
+    pub yes: bool,
+    /// How much differs, and not what.
+    pub stat: bool,
+}
 
 /// Shows how the selected regions differ from the reference. On a terminal a learner who has not passed them is asked
 /// first, unless they said `yes` already.
-pub fn show_diff(workspace: &Workspace, course: &Course, selector: &str, yes: bool, style: Style) -> Result<Verdict> {
+pub fn show_diff(
+    workspace: &Workspace,
+    course: &Course,
+    selector: &str,
+    options: DiffOptions,
+    style: Style,
+) -> Result<Verdict> {
     let reference = read_sources(workspace, &workspace.reference())?;
     let learner = read_sources(workspace, &workspace.learner())?;
-    let pairs = selected_pairs(course, &reference, &learner, selector)?;
-    let open = not_passed(&Progress::load(workspace), &pairs);
-    let can_ask = io::stdin().is_terminal() && io::stdout().is_terminal();
-    if !yes && can_ask && !open.is_empty() && !wants_to_see(&open) {
-        return Ok(Verdict::Passed);
-    }
-    for pair in pairs {
-        let heading = format!("{} {}", pair.region.task, pair.region.name);
-        say!("{}", style.paint(Colour::Bold, &heading));
-        let yours: Vec<&str> = pair.learner.iter().map(String::as_str).collect();
-        let model: Vec<&str> = pair.reference.iter().map(String::as_str).collect();
-        let first_lines = (pair.place.start + 2, pair.region.start + 2);
-        match diff::unified(&yours, &model, first_lines, style) {
-            Some(text) => {
-                say!("--- crates/tiny-llm/{} (yours)", pair.file.display());
-                say!("+++ reference/{}\n{text}", pair.file.display());
-            }
-            None => say!("  the same as the reference\n"),
+    let mut pairs = selected_pairs(course, &reference, &learner, selector)?;
+    let n_selected = pairs.len();
+    pairs.retain(|pair| compiles_here(&reference, &pair.file));
+    if options.stat {
+        print_stat(&pairs, style);
+    } else {
+        let open = not_passed(&Progress::load(workspace), &pairs);
+        let can_ask = io::stdin().is_terminal() && io::stdout().is_terminal();
+        if !options.yes && can_ask && !open.is_empty() && !wants_to_see(&open) {
+            return Ok(Verdict::Passed);
         }
+        pairs.iter().for_each(|pair| print_diff(pair, style));
+    }
+    let n_foreign = n_selected - pairs.len();
+    if n_foreign > 0 {
+        let (pieces, are) = if n_foreign == 1 { ("piece", "is") } else { ("pieces", "are") };
+        say!("{n_foreign} {pieces} for other processors {are} left out: this machine does not compile them.");
     }
     Ok(Verdict::Passed)
+}
+
+/// A task's body and its helpers may have one name.
+fn title(pair: &Pair) -> String {
+    let helpers = if pair.region.kind == Kind::Helpers { ", helpers" } else { "" };
+    format!("{} {}{helpers}", pair.region.task, pair.region.name)
+}
+
+/// The learner's lines and the reference's.
+fn sides(pair: &Pair) -> (Vec<&str>, Vec<&str>) {
+    (pair.learner.iter().map(String::as_str).collect(), pair.reference.iter().map(String::as_str).collect())
+}
+
+fn print_diff(pair: &Pair, style: Style) {
+    say!("{}", style.paint(Colour::Bold, &title(pair)));
+    let (yours, model) = sides(pair);
+    let first_lines = (pair.place.start + 2, pair.region.start + 2);
+    match diff::unified(&yours, &model, first_lines, style) {
+        Some(text) => {
+            say!("--- crates/tiny-llm/{} (yours)", pair.file.display());
+            say!("+++ reference/{}\n{text}", pair.file.display());
+        }
+        None => say!("  the same as the reference\n"),
+    }
+}
+
+/// A row for every piece: how many lines each side has, and how many only one of them has.
+fn print_stat(pairs: &[Pair], style: Style) {
+    let columns = [
+        ("piece", Align::Left),
+        ("file", Align::Left),
+        ("yours", Align::Right),
+        ("", Align::Right),
+        ("reference", Align::Right),
+        ("", Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    let mut n_same = 0;
+    for pair in pairs {
+        let (yours, model) = sides(pair);
+        let (removed, added) = diff::counts(&yours, &model);
+        n_same += usize::from(removed + added == 0);
+        let only = |sign: char, n: usize| if n == 0 { String::new() } else { format!("{sign}{n}") };
+        table.row(vec![
+            Cell::new(title(pair)),
+            Cell::new(pair.file.strip_prefix("src").unwrap_or(&pair.file).display().to_string()),
+            Cell::new(yours.len().to_string()),
+            Cell::coloured(only('-', removed), Colour::Red),
+            Cell::new(model.len().to_string()),
+            Cell::coloured(only('+', added), Colour::Green),
+        ]);
+    }
+    say!("{}", table.render(style));
+    say!("{} pieces, {n_same} the same as the reference", pairs.len());
 }
 
 /// The tasks that this would give away: the learner's code differs and did not pass when last checked.
@@ -60,7 +134,11 @@ fn not_passed<'a>(progress: &Progress, pairs: &'a [Pair]) -> Vec<&'a str> {
 fn wants_to_see(tasks: &[&str]) -> bool {
     let [first, others @ ..] = tasks else { return true };
     let (name, pass) = if others.is_empty() { ("Task", "does") } else { ("Tasks", "do") };
-    say!("{name} {} {pass} not pass yet, and this is the solution.", tasks.join(", "));
+    let shown = match tasks.len() {
+        n if n > MAX_LISTED => format!("{} and {} more", tasks[..MAX_LISTED - 1].join(", "), n + 1 - MAX_LISTED),
+        _ => tasks.join(", "),
+    };
+    say!("{name} {shown} {pass} not pass yet, and this is the solution.");
     say!("A hint instead: cargo xtask hint {first}");
     output::question("Show it? [y/N] ");
     let mut answer = String::new();
@@ -111,10 +189,29 @@ pub fn fill(workspace: &Workspace, course: &Course, selector: &str, fill: Fill) 
         say!("{line}");
     }
     if fill == Fill::Reference {
-        say!("A check ticks it off: cargo xtask check {selector}");
+        say!("A check ticks it off: cargo xtask check {}", to_check(workspace, course, selector));
     }
     say!("Your earlier version is in {}", workspace.display(&backup));
     Ok(Verdict::Passed)
+}
+
+/// What to check after `selector` was solved: more of the course, if there is more that is written and not ticked off.
+fn to_check(workspace: &Workspace, course: &Course, selector: &str) -> String {
+    let progress = Progress::load(workspace);
+    let is_due = |task: &Task| {
+        let pieces = pieces::of_task(workspace, task);
+        !progress.passed(&task.id) && !pieces.is_empty() && pieces.iter().all(|piece| !piece.is_open)
+    };
+    let is_selected =
+        |task: &Task| course.select(selector).is_ok_and(|s| s.iter().any(|(_, t)| t.iter().any(|t| t.id == task.id)));
+    let week = selector.split('.').next().unwrap_or(selector);
+    let of_week = |task: &Task| task.id.split('.').next() == Some(week);
+    let others: Vec<&Task> = course.tasks().filter(|task| !is_selected(task) && is_due(task)).collect();
+    match others[..] {
+        [] => selector.to_owned(),
+        _ if others.iter().all(|task| of_week(task)) => week.to_owned(),
+        _ => "all".to_owned(),
+    }
 }
 
 fn selected_pairs(course: &Course, reference: &Files, learner: &Files, selector: &str) -> Result<Vec<Pair>> {
@@ -136,28 +233,6 @@ pub fn solve_in(workspace: &Workspace, course: &Course, stubs: &[StubFile], task
     let mut solved = learner.clone();
     solved.extend(region_pairs::fill(&learner, &pairs, Fill::Reference));
     Ok(solved.into_iter().map(|(path, text)| StubFile { path, text }).collect())
-}
-
-/// Where a task's code goes: the learner's file and the line to write in, from 1.
-pub fn place_of(workspace: &Workspace, task: &str) -> Option<(PathBuf, usize)> {
-    let body = format!("// [task {task}] ");
-    for path in files_below(&workspace.learner().join("src")).ok()? {
-        let Ok(text) = read_text(&path) else { continue };
-        if let Some(index) = text.lines().position(|line| line.trim_start().starts_with(&body)) {
-            return Some((path, index + 2));
-        }
-    }
-    None
-}
-
-/// Whether the `todo!` that the stub came with still stands in the task's (first) region.
-pub fn is_untouched(workspace: &Workspace, task: &str) -> bool {
-    place_of(workspace, task).is_some_and(|(path, line)| {
-        let text = read_text(&path).unwrap_or_default();
-        // A long message stands on a line of its own.
-        let call: String = text.lines().skip(line - 1).take(2).map(str::trim_start).collect();
-        call.starts_with("todo!(\"week ")
-    })
 }
 
 fn back_up(from: &Path, to: &Path) -> Result<()> {

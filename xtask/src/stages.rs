@@ -12,6 +12,13 @@ pub struct Stage {
     day: Option<&'static str>,
 }
 
+impl Stage {
+    /// The day that makes it possible.
+    pub fn day(&self) -> Option<&'static str> {
+        self.day
+    }
+}
+
 /// In the order of the course; each contains the ones before it.
 pub const STAGES: [Stage; 5] = [
     Stage { name: "dense", day: None },

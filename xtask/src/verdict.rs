@@ -13,6 +13,8 @@ pub enum Status {
     Failed,
     /// The task's own `todo!` is still there.
     NotStarted,
+    /// As `NotStarted`, but some of its functions are written: how many of how many.
+    Begun(usize, usize),
     /// The `todo!` of another task was reached: that one comes first.
     Needs(String),
     /// The solution panicked by itself.
@@ -33,6 +35,7 @@ impl Status {
             Self::Passed => "pass".to_owned(),
             Self::Failed => "fail".to_owned(),
             Self::NotStarted => "not started".to_owned(),
+            Self::Begun(written, all) => format!("{written} of {all} written"),
             Self::Needs(task) => format!("needs {task}"),
             Self::Panicked => "panicked".to_owned(),
             Self::TimedOut => "timed out".to_owned(),
@@ -49,6 +52,7 @@ impl Status {
             Self::Passed => "pass",
             Self::Failed => "fail",
             Self::NotStarted => "not_started",
+            Self::Begun(..) => "begun",
             Self::Needs(_) => "needs_other_task",
             Self::Panicked => "panicked",
             Self::TimedOut => "timed_out",
@@ -65,7 +69,7 @@ impl Status {
         match self {
             Self::Passed => 0,
             Self::Needs(_) => 1,
-            Self::NotStarted => 2,
+            Self::NotStarted | Self::Begun(..) => 2,
             Self::Failed => 3,
             Self::Panicked => 4,
             Self::Crashed => 5,

@@ -87,6 +87,8 @@ fn an_incomplete_list_is_found() {
     course.edit("tests/chapters.toml", "numbers.txt", "lost.txt");
     course.edit("book/src/week1/day1.md", "```rust", "```");
     course.edit("reference/src/words.rs", "[task 1.2.1] shout", "[task 1.2.7] shout");
+    let pieces = "tests = \"task_2_\"\npieces = [\"task_2_doubled: doubled\"]";
+    course.edit("tests/chapters.toml", "tests = \"task_2_\"", pieces);
     let ran = course.run(&["author", "check", "--only", "list"]);
     assert_eq!(ran.code, 1);
     for part in [
@@ -96,6 +98,7 @@ fn an_incomplete_list_is_found() {
         "book/src/week1/day1.md:7: a code fence has no language",
         "reference/src/words.rs: `// [task 1.2.7] shout` names no task of the list",
         "task 1.2.1: no region of the reference belongs to it",
+        "task 1.1.2: `task_2_doubled: doubled` of `pieces` names no marker of the task",
     ] {
         assert!(ran.stdout.contains(part), "{part:?} is missing:\n{}", ran.stdout);
     }
