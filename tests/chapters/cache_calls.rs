@@ -49,7 +49,7 @@ fn check_every_row(case: &Case, keys: &Array) {
     let (batch, kv_heads) = (new.dim(0), new.dim(1));
     let is_written = |row: i32, head: i32| {
         let same = got.try_index((row, head)).and_then(|got| got.eq(&new.try_index((row, head))?)?.all(None));
-        must(same.map_err(Error::from)).item::<bool>()
+        must(same.map_err(Error::from)).item_cast::<bool>()
     };
     let rows: Vec<bool> = (0..batch).map(|row| (0..kv_heads).all(|head| is_written(row, head))).collect();
     let heads: Vec<bool> = (0..kv_heads).map(|head| (0..batch).all(|row| is_written(row, head))).collect();

@@ -8,7 +8,7 @@ mod scripted;
 use std::ops::ControlFlow;
 
 use distributions::{flat, misfit, probabilities, random_rows, rows, values};
-use grader::{Case, Fixture, check_tokens, expect_error, property};
+use grader::{Case, Fixture, check_tokens, property};
 use mlx_rs::{Array, Dtype};
 use named::{check_equal, check_that, without_panic};
 use refusals::expect_invalid_argument;

@@ -21,7 +21,7 @@ use grader::{Fixture, Tolerance, check_close, property};
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
-use named::{check_equal, check_that, without_panic};
+use named::{check_equal, check_that};
 use real_logits::check_logits;
 use refusals::expect_invalid_argument;
 use rstest::rstest;
