@@ -102,7 +102,7 @@ impl Scenario {
         let result = generate(&model, &self.prompt, &mut Sampler::greedy(), &self.options, &mut on_token);
         let ran = self.ran(result, streamed, &model);
         let expected = Expected { scenario: self, kept, reason };
-        expected.check_calls(&ran.calls);
+        expected.check_calls(&ran.calls, &ran.generation.stop_reason);
         expected.check_tokens(&ran);
         expected.check_the_rest(&ran);
         let text = &ran.generation.text;
@@ -242,12 +242,12 @@ impl Expected<'_> {
     }
 
     #[track_caller]
-    fn check_calls(&self, calls: &[Call]) {
+    fn check_calls(&self, calls: &[Call], reason: &StopReason) {
         let is_cached = self.scenario.is_cached;
         let seen: Vec<Vec<u32>> = calls.iter().map(|call| call.tokens.clone()).collect();
         let unseen = |step: usize| if is_cached && step > 0 { vec![self.kept[step - 1]] } else { self.sequence(step) };
         let expected: Vec<_> = (0..self.n_steps()).map(unseen).collect();
-        let cause = self.cause_of_calls(&seen, &expected);
+        let cause = self.cause_of_calls(&seen, &expected, reason);
         self.scenario.equal("what the model was given at each step", &seen, &expected, cause);
         let has_cache: Vec<bool> = calls.iter().map(|call| call.has_cache).collect();
         let cause = "looks like: the cache of model.new_cache() is not passed to every step";
@@ -255,12 +255,22 @@ impl Expected<'_> {
         self.scenario.equal("whether each call had the cache", &has_cache, &expected, Some(cause));
     }
 
-    fn cause_of_calls(&self, seen: &[Vec<u32>], expected: &[Vec<u32>]) -> Option<&'static str> {
+    fn cause_of_calls(&self, seen: &[Vec<u32>], expected: &[Vec<u32>], reason: &StopReason) -> Option<&'static str> {
         let (prompt, is_cached) = (&self.scenario.prompt, self.scenario.is_cached);
         let whole: Vec<_> = (0..seen.len()).map(|step| self.sequence(step)).collect();
         let all = |holds: &dyn Fn(usize, &[u32]) -> bool| {
             seen.len() > 1 && seen.iter().enumerate().skip(1).all(|(step, tokens)| holds(step, tokens))
         };
+        if let StopReason::StopToken(token) = reason
+            && seen.is_empty()
+            && prompt.contains(token)
+        {
+            return Some("looks like: a stop token in the prompt ends the answer; there it is a token like any other");
+        }
+        let less_the_prompt = self.scenario.options.max_tokens.saturating_sub(prompt.len());
+        if *reason == StopReason::MaxTokens && seen.len() < expected.len() && seen.len() == less_the_prompt {
+            return Some("looks like: the prompt's tokens count in max_tokens; only what was generated does");
+        }
         if seen.len() > expected.len() && seen.starts_with(expected) {
             return Some(match self.reason {
                 StopReason::MaxTokens => {

@@ -6,6 +6,8 @@ mod real_logits;
 mod refusals;
 mod tiny_models;
 
+use std::collections::BTreeMap;
+
 use checkpoint::{Checkpoint, Message, registry};
 use concatenating_cache::{ConcatenatingCache, concatenating_caches};
 use grader::{Case, Fixture, check_tokens, expect_error};
@@ -188,10 +190,12 @@ fn task_3_load_reads_every_tensor_into_its_place(#[case] name: &str, #[case] dty
     let model = load(name, dtype).unwrap_or_else(|error| panic!("{name}: {error}"));
     let (checkpoint, printed) = (open(name), format!("{model:?}"));
     check_head(name, &checkpoint, &printed);
-    let read = |tensor: &str, shape: &[usize], dtype| {
+    let read = |tensor: &str, shape: &[usize], dtype: Option<Dtype>| {
         let array = checkpoint.tensor(tensor, shape, dtype).unwrap_or_else(|error| panic!("{tensor}: {error}"));
         format!("{array:?}")
     };
+    let shape_of: BTreeMap<String, Vec<usize>> = tiny_models::tensors(name).into_iter().collect();
+    let of_layer_0 = |tensor: &str| read(&tensor.replace(".layers.1.", ".layers.0."), &shape_of[tensor], Some(dtype));
     let mut from = 0;
     for (tensor, shape) in tiny_models::tensors(name) {
         let array = read(&tensor, &shape, Some(dtype));
@@ -199,15 +203,26 @@ fn task_3_load_reads_every_tensor_into_its_place(#[case] name: &str, #[case] dty
         match printed[from..].find(&array) {
             Some(at) => from += at + array.len(),
             None if printed.contains(&array) => {
-                let cause = format!("{tensor} is in the model, but not where it belongs");
+                let cause = format!("looks like: {tensor} is in the model, but not where it belongs");
                 fail(&case, "it stands elsewhere in the model", Some(&cause));
             }
             None => {
-                let as_stored = read(&tensor, &shape, None);
-                let cause = if as_stored != array && printed.contains(&as_stored) {
-                    format!("{tensor} was loaded in the dtype of the file; `Some(dtype)` converts it")
-                } else {
-                    format!("{tensor} is not in the model")
+                let others = [Float32, Float16, Bfloat16].into_iter().filter(|&other| other != dtype);
+                let found = others.into_iter().find(|&other| {
+                    let array = read(&tensor, &shape, Some(other));
+                    printed.contains(&array)
+                });
+                let cause = match found {
+                    Some(other) => format!(
+                        "looks like: a tensor was loaded as {other:?} instead of the dtype that \
+                     was asked for: Some(dtype)"
+                    ),
+                    None if tensor.contains(".layers.1.") && printed.matches(&of_layer_0(&tensor)).count() > 1 => {
+                        "looks like: every layer has layer 0's weights; the layer's index is missing in the \
+                         name"
+                            .to_owned()
+                    }
+                    None => format!("looks like: {tensor} is not in the model"),
                 };
                 fail(&case, "the model does not hold it", Some(&cause));
             }
@@ -253,7 +268,8 @@ fn task_3_load_takes_eps_and_rotation_from_the_config(
              head_dim is {dims}"
         )
     } else {
-        "the rotation table has not the length and dimensions of the config (max_position_embeddings, head_dim, rope_theta)"
+        "the rotation table has not the length and dimensions of the config (max_position_embeddings, head_dim, \
+         rope_theta)"
             .to_owned()
     };
     check_that(
@@ -291,7 +307,8 @@ const TIED_HEAD: &str =
 #[test]
 fn task_3_load_makes_a_model_of_week_1() {
     let model = load("tiny-qwen2-tied", Float32).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(model.stage(), Stage::Dense, "the stage of a model from Qwen2Model::load");
+    let cause = "looks like: another stage than Stage::Dense, which is week 1";
+    check_equal("the stage of a model from Qwen2Model::load", &model.stage(), &Stage::Dense, &[(model.stage(), cause)]);
     assert!(model.new_cache().is_none(), "week 1's model has no cache");
     let printed = format!("{model:?}");
     assert!(printed.contains("device: Cpu"), "week 1's model computes on the CPU: `device: Device::Cpu`");

@@ -320,7 +320,7 @@ const PAUSE: Duration = Duration::from_millis(30);
 #[test]
 fn task_2_timings_wait_until_the_token_is_known() {
     let slow_prompt = ScriptedModel::answering(3, &[7]).lazily_taking(PAUSE, Duration::ZERO);
-    let timings = must(run(&slow_prompt, &[4, 1, 2], &up_to(1))).timings;
+    let timings = timings_of(&slow_prompt, &up_to(1), &[7]);
     let cause = if timings.decode >= PAUSE {
         "looks like: the first token's time is counted as decode; it belongs to prefill"
     } else {
@@ -331,7 +331,7 @@ fn task_2_timings_wait_until_the_token_is_known() {
     assert_eq!((timings.decode_tokens, timings.decode), (0, Duration::ZERO), "one token: nothing to decode");
 
     let slow_steps = || ScriptedModel::answering(3, &[7, 8, 9]).lazily_taking(Duration::ZERO, PAUSE);
-    let timings = must(run(&slow_steps(), &[4, 1, 2], &up_to(3))).timings;
+    let timings = timings_of(&slow_steps(), &up_to(3), &[7, 8, 9]);
     let cause = if timings.prefill >= 2 * PAUSE {
         "looks like: the later tokens' time is counted as prefill"
     } else {
@@ -341,7 +341,7 @@ fn task_2_timings_wait_until_the_token_is_known() {
     check_at_least("decode, when each of two steps takes half of that", timings, timings.decode, 2 * PAUSE, cause);
     // A stop token takes a step like any other.
     let options = GenerateOptions { stop_tokens: vec![9], ..up_to(9) };
-    let timings = must(run(&slow_steps(), &[4, 1, 2], &options)).timings;
+    let timings = timings_of(&slow_steps(), &options, &[7, 8]);
     let cause = "looks like: the stop token's time is not counted in decode; it was sampled like any other";
     check_at_least(
         "decode, when the second of two steps gives a stop token",
@@ -385,6 +385,14 @@ fn task_2_timings_count_nothing_twice() {
         },
         Some(cause),
     );
+}
+
+/// Of an answer to the prompt 4, 1, 2.
+#[track_caller]
+fn timings_of(model: &ScriptedModel, options: &GenerateOptions, tokens: &[u32]) -> Timings {
+    let generation = must(run(model, &[4, 1, 2], options));
+    check_tokens("the tokens whose times are compared", &generation.tokens, tokens);
+    generation.timings
 }
 
 #[track_caller]
