@@ -117,6 +117,10 @@ impl Scenario {
         let none_is_empty = pieces.iter().all(|piece| !piece.is_empty());
         let cause = "looks like: on_text is called with an empty string; what is empty is not passed on";
         check_that(&self.to_string(), none_is_empty, || format!("pieces passed to on_text: {pieces:?}"), Some(cause));
+        let shows_stop_string = matches!(reason, StopReason::StopString(stop) if pieces.concat().contains(stop));
+        if matches!(reason, StopReason::Cancelled | StopReason::StopString(_)) && !shows_stop_string {
+            expected.check_number_of_calls(ran.calls.len());
+        }
         let cause = expected.cause_of_text(&pieces.concat(), text);
         self.equal("the text passed to on_text, joined", &pieces.concat(), &text.to_owned(), cause);
         let cause = ran.generation.text.is_empty().then_some("looks like: Generation::text is not filled in");
@@ -130,7 +134,12 @@ impl Scenario {
     #[track_caller]
     pub fn expect_pieces(&self, expected: &[&str]) {
         let (_, pieces) = self.run_text();
-        self.equal("pieces passed to on_text", &pieces, &strings(expected), None);
+        let at_once = pieces.len() == 1 && expected.len() > 1;
+        let cause = at_once.then_some(
+            "looks like: all text is passed on at the end; each piece is passed on when \
+         its token comes",
+        );
+        self.equal("pieces passed to on_text", &pieces, &strings(expected), cause);
     }
 
     /// `generate_text` must return the error that says `text`.
@@ -371,7 +380,7 @@ impl Expected<'_> {
             (StopReason::Cancelled, StopReason::MaxTokens | StopReason::StopToken(_) | StopReason::ContextFull) => {
                 Some("looks like: a Break in the final flush changes the reason; generation has ended by then")
             }
-            (_, StopReason::Cancelled) => Some("looks like: the callback's Break is ignored"),
+            (_, StopReason::Cancelled) => Some("looks like: a Break is reported as another reason; it is Cancelled"),
             (StopReason::MaxTokens, StopReason::ContextFull) => {
                 Some("looks like: a full context is reported as MaxTokens")
             }
@@ -401,7 +410,9 @@ impl Expected<'_> {
     fn check_the_rest(&self, ran: &Ran<u32>) {
         self.check_reason(&ran.generation.stop_reason);
         let timings = ran.generation.timings;
-        self.scenario.equal("timings.prompt_tokens", &timings.prompt_tokens, &self.scenario.prompt.len(), None);
+        let cause = "looks like: timings.prompt_tokens is not filled in with the length of the prompt";
+        let n_prompt = self.scenario.prompt.len();
+        self.scenario.equal("timings.prompt_tokens", &timings.prompt_tokens, &n_prompt, Some(cause));
         let n_decoded = self.n_steps().saturating_sub(1);
         let cause = if timings.decode_tokens == self.n_steps() {
             Some("looks like: the first token counts as decoded; prefill gives it")
@@ -422,7 +433,11 @@ impl Expected<'_> {
             && got.len() > text.len()
             && got.contains(stop.as_str())
         {
-            return Some("looks like: the stop string itself is shown");
+            return Some(if stop.contains('\u{FFFD}') {
+                "looks like: the decoder's rest does not go through the matcher, so a stop string in it is missed"
+            } else {
+                "looks like: the stop string itself is shown"
+            });
         }
         let ended = matches!(self.reason, StopReason::StopString(_) | StopReason::Cancelled);
         if ended && got.len() > text.len() && got.starts_with(text) {

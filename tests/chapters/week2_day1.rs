@@ -21,7 +21,7 @@ use grader::{Fixture, Tolerance, check_close, property};
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
-use named::{check_equal, check_that};
+use named::{check_equal, check_that, without_panic};
 use real_logits::check_logits;
 use refusals::expect_invalid_argument;
 use rstest::rstest;
@@ -288,6 +288,28 @@ fn task_2_refuses_what_does_not_continue() {
     assert_eq!(cache.offset(), Offset::Same(2), "the offset after refusals: a refused call changes nothing");
     let fetched = cache.update_and_fetch(&tokens(&keys, 2, 3), &tokens(&values, 2, 3));
     check_both("the first good call after refusals", fetched, (&keys, &values));
+}
+
+/// MLX counts an axis in 31 bits. A capacity beyond that is an error of the operation, and changes nothing either.
+#[rstest]
+fn task_2_refuses_a_capacity_beyond_31_bits(#[values(1 << 31, (1 << 32) + 4, 1 << 40)] step: usize) {
+    let (keys, values) = two_kinds(&[1, 2, 3, 4], Dtype::Float32);
+    let mut cache = must(FullKvCache::with_step(step));
+    let case = format!("3 tokens in a cache that grows by {step}");
+    let cause = "looks like: a capacity is computed in 32 bits";
+    let fetched = without_panic(&case, |_| Some(cause.to_owned()), || cache.update_and_fetch(&keys, &values));
+    let message = || "it was accepted".to_owned();
+    check_that(&case, fetched.is_err(), message, Some(cause));
+    check_equal(
+        &format!("offset and capacity after the refusal of {case}"),
+        &(cache.offset(), cache.capacity()),
+        &(Offset::Same(0), 0),
+        &[(
+            (Offset::Same(3), 0),
+            "looks like: a refused call changes the length; change `self` after the last thing \
+         that can fail",
+        )],
+    );
 }
 
 // -------------------------------------------------------------------------- task 3: rewind and reset
