@@ -116,7 +116,11 @@ fn task_2_top_k_of_a_large_k_keeps_all(
 ) {
     let logits = rows(&[&[2.0, 1.0, 3.0], &[0.5, 0.5, 0.5]]);
     let case = format!("top-k with k = {k} of 3 tokens");
-    let cause = "looks like: k is cut to 32 bits, or to a signed number; with k = V or more all stay";
+    let cause = if matches!(apply(&TopK(4), &logits), Err(_)) {
+        "looks like: a k above V is refused; with k = V or more all stay"
+    } else {
+        "looks like: k is cut to 32 bits, or to a signed number; with k = V or more all stay"
+    };
     let filtered = without_panic(&case, |_| Some(cause.to_owned()), || apply(&TopK(k), &logits));
     let got = filtered.map(|filtered| values(&filtered)).map_err(|error| error.to_string());
     check_that(
@@ -276,7 +280,9 @@ fn task_4_repetition_penalty_ignores_unknown_tokens() {
     let filtered = without_panic(&case, |_| Some(cause.to_owned()), || RepetitionPenalty(2.0).apply(&logits, &history));
     let got = filtered.map(|filtered| values(&filtered)).map_err(|error| error.to_string());
     let expected = Ok(vec![2.0, 2.0, -1.0]);
-    check_that(&case, got == expected, || format!("got {got:?}, expected {expected:?}"), Some(cause));
+    let others_changed = got.as_ref().map_or(true, |got| got[0] != 2.0 || got[2] != -1.0);
+    let cause = others_changed.then_some(cause);
+    check_that(&case, got == expected, || format!("got {got:?}, expected {expected:?}"), cause);
 }
 
 #[test]
@@ -476,7 +482,6 @@ fn task_5_greedy_sampler_takes_the_most_likely() {
     let history = [Vec::new(), Vec::new()];
     check_tokens("Sampler::greedy", &must(Sampler::greedy().sample(&logits, &history)), &[0, 3]);
     let mut cold = must(Sampler::from_options(&SamplerOptions { temperature: 0.0, ..SamplerOptions::default() }));
-    check_tokens("temperature 0", &must(cold.sample(&logits, &history)), &[0, 3]);
     // However often it is asked.
     let again: Vec<u32> = (0..8).flat_map(|_| must(cold.sample(&logits, &history))).collect();
     let cause = "looks like: temperature 0 draws by chance; it takes the most likely token";
@@ -521,7 +526,7 @@ fn task_5_from_options_refuses(#[case] options: SamplerOptions) {
 
 /// The filters one after another, in the order of `Sampler::from_options`.
 #[rstest]
-fn task_5_chain_of_filters(#[values("two_rows", "three_rows")] name: &str) {
+fn task_5_chain_of_filters(#[values("two_rows", "three_rows", "steep_rows")] name: &str) {
     let fixture = Fixture::load(DAY);
     let case = fixture.case(&format!("chain/{name}"));
     let filters: [Box<dyn LogitFilter>; 5] = [
@@ -538,12 +543,36 @@ fn task_5_chain_of_filters(#[values("two_rows", "three_rows")] name: &str) {
 /// Many draws: excluded tokens never come, and the others as often as their probability says (chi-square test; the
 /// seed is fixed, so this passes always or never).
 #[rstest]
-fn task_5_from_options_draws_from_the_filtered_distribution(
-    #[values("two_rows", "three_rows")] name: &str,
-    #[values(1, 2)] seed: u64,
-) {
+fn task_5_from_options_draws_from_the_filtered_distribution(#[values(1, 2)] seed: u64) {
     let fixture = Fixture::load(DAY);
-    let case = fixture.case(&format!("chain/{name}"));
+    let draws = ["two_rows", "three_rows", "steep_rows"].map(|name| {
+        let case = fixture.case(&format!("chain/{name}"));
+        (case, counts_of_draws(case, seed))
+    });
+    let of = |case: &Case, name: &str| -> Vec<f64> { values(&case.array(name)).into_iter().map(f64::from).collect() };
+    let unfit = |name: &str| {
+        draws.iter().find_map(|(case, counts)| {
+            let (vocab, probabilities) = (case.array("logits").dim(1) as usize, of(case, name));
+            counts.chunks(vocab).zip(probabilities.chunks(vocab)).find_map(|(counts, row)| misfit(counts, row))
+        })
+    };
+    // Of the known mistakes that these draws fit, the one that they fit best.
+    let likelihood = |name: &str| -> f64 {
+        let logs = draws.iter().flat_map(|(case, counts)| counts.iter().zip(of(case, name)));
+        logs.filter(|&(&n, _)| n > 0).map(|(&n, p)| f64::from(n) * p.ln()).sum()
+    };
+    let best = WRONG_CHAINS
+        .iter()
+        .map(|(mistake, cause)| (format!("probabilities_{mistake}"), *cause))
+        .filter(|(mistake, _)| unfit(mistake).is_none())
+        .max_by(|a, b| likelihood(&a.0).total_cmp(&likelihood(&b.0)));
+    let found = unfit("probabilities");
+    let case = "2,000 draws of each row with all options";
+    check_that(case, found.is_none(), || found.clone().unwrap_or_default(), best.map(|(_, cause)| cause));
+}
+
+/// How often each token of each row was drawn, with the options of the case.
+fn counts_of_draws(case: &Case, seed: u64) -> Vec<u32> {
     let options = SamplerOptions {
         temperature: case.f32("temperature"),
         top_k: Some(case.i32("k") as usize),
@@ -567,18 +596,7 @@ fn task_5_from_options_draws_from_the_filtered_distribution(
             counts[row % n_rows * vocab + token as usize] += 1;
         }
     }
-    for (row, counts) in counts.chunks(vocab).enumerate() {
-        let of_row = |name: &str| -> Vec<f64> {
-            values(&case.array(name))[row * vocab..(row + 1) * vocab].iter().map(|&p| f64::from(p)).collect()
-        };
-        let unfit = misfit(counts, &of_row("probabilities"));
-        let explains = |mistake: &&(&str, &str)| {
-            let name = format!("probabilities_{}", mistake.0);
-            case.optional_array(&name).is_some() && misfit(counts, &of_row(&name)).is_none()
-        };
-        let cause = WRONG_CHAINS.iter().find(explains).map(|&(_, cause)| cause);
-        check_that(&format!("{name}, row {row}"), unfit.is_none(), || unfit.clone().unwrap_or_default(), cause);
-    }
+    counts
 }
 
 /// Chains that the fixture has probabilities for as well.
@@ -644,7 +662,18 @@ fn task_5_sample_applies_the_filters_in_order() {
 fn check_filter(name: &str, filter: impl Fn(&Case) -> Box<dyn LogitFilter>) {
     let fixture = Fixture::load(DAY);
     let case = fixture.case(name);
-    case.check(filter(case).apply(&case.array("logits"), &histories(case)));
+    let filtered = filter(case).apply(&case.array("logits"), &histories(case));
+    if let Ok(filtered) = &filtered
+        && filtered.dtype() == Dtype::Float32
+        && filtered.eval().is_ok()
+    {
+        let is_finite_mask = |&x: &f32| x < -1e3 && x.is_finite();
+        let cause =
+            "looks like: excluded entries are set to a very small number; minus infinity excludes them for good";
+        let message = || "an entry is far below all logits, and finite".to_owned();
+        check_that(name, !values(filtered).iter().any(is_finite_mask), message, Some(cause));
+    }
+    case.check(filtered);
 }
 
 /// One history per row: the parameters `history_0`, `history_1`, ..; empty where a case has none.
