@@ -10,6 +10,8 @@ use grader::results::record;
 /// Passes if `holds`; else fails with `message`, and with the cause if there is one.
 #[track_caller]
 pub fn check_that(case: &str, holds: bool, message: impl FnOnce() -> String, cause: Option<&str>) {
+    // "probable cause: looks like: x" would say it twice.
+    let cause = cause.map(|cause| cause.strip_prefix("looks like: ").unwrap_or(cause));
     let report = if holds {
         Report::plain(Status::Pass, String::new(), None)
     } else {
@@ -40,8 +42,8 @@ pub fn check_equal<T: PartialEq + Debug>(case: &str, got: &T, expected: &T, wron
     check_that(case, got == expected, || format!("got {got:?}, expected {expected:?}"), cause);
 }
 
-/// Runs the learner's code. A panic of its own becomes a failure with the cause that `cause` makes of the panic's text; the panic
-/// of a stub goes on as it is.
+/// Runs the learner's code, and no checks. A panic of its own becomes a failure with the cause that `cause` makes of the
+/// panic's text; the panic of a stub goes on as it is.
 #[track_caller]
 pub fn without_panic<T>(case: &str, cause: impl FnOnce(&str) -> Option<String>, run: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(run)) {

@@ -74,8 +74,8 @@ impl ScriptedModel {
         Self { max_positions, ..self }
     }
 
-    /// The logits of the first call take this long to compute, and those of each later one this long. As MLX's own operations
-    /// they are lazy: the call returns at once.
+    /// The logits of the first call take this long to compute, and those of each later one this long. As MLX's own
+    /// operations they are lazy: the call returns at once.
     pub fn lazily_taking(self, pause_at_prompt: Duration, pause_at_step: Duration) -> Self {
         Self { pause_at_prompt, pause_at_step, ..self }
     }

@@ -90,6 +90,11 @@ impl Scenario {
         if self.is_cached { model.cached() } else { model }
     }
 
+    /// Runs `generate` and says nothing about the outcome.
+    pub fn run(&self) {
+        let _ = run(&self.model(), &self.prompt, &self.options);
+    }
+
     /// Runs `generate`: these tokens are kept, for this reason, and everything else follows from them.
     #[track_caller]
     pub fn expect_tokens(&self, kept: &[u32], reason: &StopReason) {

@@ -172,7 +172,8 @@ fn task_2_max_tokens_may_be_the_largest_number(#[values(false, true)] cached: bo
             "looks like: memory is reserved for max_tokens, or something is added to it; it may be as large as a usize";
         (text.contains("overflow") || text.contains("capacity")).then(|| cause.to_owned())
     };
-    without_panic(&scenario.to_string(), cause, || scenario.expect_tokens(&[7, 8], &StopReason::StopToken(9)));
+    without_panic(&scenario.to_string(), cause, || scenario.run());
+    scenario.expect_tokens(&[7, 8], &StopReason::StopToken(9));
 }
 
 #[rstest]
@@ -315,8 +316,8 @@ fn task_2_passes_the_models_error_on() {
 
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// MLX is lazy: the model's call returns at once, and its logits take a while when somebody looks at them. A clock that is stopped
-/// before that shows nearly nothing. (The other way round there is no limit: a slow machine passes.)
+/// MLX is lazy: the model's call returns at once, and its logits take a while when somebody looks at them. A clock that
+/// is stopped before that shows nearly nothing. (The other way round there is no limit: a slow machine passes.)
 #[test]
 fn task_2_timings_wait_until_the_token_is_known() {
     let slow_prompt = ScriptedModel::answering(3, &[7]).lazily_taking(PAUSE, Duration::ZERO);

@@ -274,7 +274,7 @@ fn task_4_repetition_penalty_refuses(#[values(0.0, -1.0, f32::NAN, f32::INFINITY
 /// Histories may come from anywhere; what the model does not know cannot be punished.
 #[test]
 fn task_4_repetition_penalty_ignores_unknown_tokens() {
-    let (logits, history) = (rows(&[&[2.0, 4.0, -1.0]]), [vec![3, 1, 1 << 16, (1 << 31) + 2, u32::MAX, 3]]);
+    let (logits, history) = (rows(&[&[2.0, 4.0, -1.0]]), [vec![3, 1, (1 << 16) + 5, (1 << 31) + 7, u32::MAX, 3]]);
     let case = format!("a penalty of 2 for 3 tokens and the history {:?}", history[0]);
     let cause = "looks like: an id of V or more in the history is not ignored";
     let filtered = without_panic(&case, |_| Some(cause.to_owned()), || RepetitionPenalty(2.0).apply(&logits, &history));
@@ -357,7 +357,8 @@ fn task_5_sample_from_uniform_in_another_memory_order() {
     case.check(tokens.map(|tokens| as_array(&tokens)));
 }
 
-/// 150,000 equally likely tokens: sums in f32 lose their last digits, and the end of the vocabulary must still be reached.
+/// 150,000 equally likely tokens: sums in f32 lose their last digits, and the end of the vocabulary must still be
+/// reached.
 #[test]
 fn task_5_sample_from_uniform_of_a_large_vocabulary() {
     let vocab = 150_000_u32;
@@ -368,8 +369,8 @@ fn task_5_sample_from_uniform_of_a_large_vocabulary() {
     }
 }
 
-/// One token has nearly all of the probability, and the rest is shared by a tail in which each has less than half of what an
-/// f32 near 1 can tell apart: a sum in f32 never grows beyond the first token.
+/// One token has nearly all of the probability, and the rest is shared by a tail in which each has less than half of what
+/// an f32 near 1 can tell apart: a sum in f32 never grows beyond the first token.
 #[test]
 fn task_5_sample_from_uniform_sums_the_tail_in_f64() {
     let (vocab, uniforms) = (150_000_u32, [0.999_93_f32, 0.999_96]);
