@@ -42,8 +42,8 @@ pub fn check_equal<T: PartialEq + Debug>(case: &str, got: &T, expected: &T, wron
     check_that(case, got == expected, || format!("got {got:?}, expected {expected:?}"), cause);
 }
 
-/// Runs the learner's code, and no checks. A panic of its own becomes a failure with the cause that `cause` makes of the
-/// panic's text; the panic of a stub goes on as it is.
+/// Runs the learner's code, and no checks. A panic of its own becomes a failure with the cause that `cause` makes of its
+/// text; the panic of a stub goes on as it is.
 #[track_caller]
 pub fn without_panic<T>(case: &str, cause: impl FnOnce(&str) -> Option<String>, run: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(run)) {

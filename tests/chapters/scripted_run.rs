@@ -378,6 +378,10 @@ impl Expected<'_> {
     #[track_caller]
     fn check_reason(&self, reason: &StopReason) {
         let cause = match (reason, self.reason) {
+            (StopReason::Cancelled, StopReason::StopString(_)) if self.scenario.break_at > 0 => Some(
+                "looks like: a Break at the text in front of a complete stop string is the reason; the answer \
+                 had ended",
+            ),
             (StopReason::Cancelled, StopReason::StopString(_)) => Some(
                 "looks like: the break at a stop string is taken for the caller's; a stop string that is complete is \
                  the reason",

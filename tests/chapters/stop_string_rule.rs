@@ -61,9 +61,9 @@ impl Pushed<'_> {
                 })
             }
             (Some(_), Some(right)) if self.text.ends_with(right) => Some("looks like: the stop string itself is shown"),
-            (Some(_), Some(right)) if self.text.contains(right) => Some(
-                "looks like: the stop string and what follows it are shown, or a later one of equal stop strings was taken",
-            ),
+            (Some(_), Some(right)) if self.text.contains(right) => {
+                Some("looks like: the stop string and what follows it are shown, or a later one of equals was taken")
+            }
             (Some(_), Some(_))
                 if self.expected_text.starts_with(self.text) || self.expected_text.ends_with(self.text) =>
             {

@@ -369,8 +369,8 @@ fn task_5_sample_from_uniform_of_a_large_vocabulary() {
     }
 }
 
-/// One token has nearly all of the probability, and the rest is shared by a tail in which each has less than half of what
-/// an f32 near 1 can tell apart: a sum in f32 never grows beyond the first token.
+/// One token has nearly all of the probability, and the rest is shared by a tail in which each has less than half of
+/// what an f32 near 1 can tell apart: a sum in f32 never grows beyond the first token.
 #[test]
 fn task_5_sample_from_uniform_sums_the_tail_in_f64() {
     let (vocab, uniforms) = (150_000_u32, [0.999_93_f32, 0.999_96]);

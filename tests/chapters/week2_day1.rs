@@ -227,7 +227,7 @@ fn task_2_copies_no_more_than_the_growth() {
         let cause = if cache.capacity() == capacity {
             "looks like: the old buffers are still held (a clone, a field) or not passed on, so an append copies"
         } else {
-            "looks like: it grows at a token that fits; the capacity is the smallest multiple of the step that S fits into"
+            "looks like: it grows at a token that fits; the capacity is the smallest multiple of the step for S"
         };
         check_that(
             &format!("where token {len}, which fits, was written"),
