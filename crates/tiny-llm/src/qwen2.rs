@@ -193,7 +193,7 @@ impl Qwen2Model {
     /// The checkpoint's configuration decides every size; `tie_word_embeddings` decides whether there is an `lm_head`.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when a tensor is missing or has another shape than the configuration says.
+    /// [`Error::Checkpoint`] when a tensor cannot be read, or `dtype` is not a floating-point type.
     pub fn load(checkpoint: &Checkpoint, dtype: Dtype) -> Result<Self> {
         // [task 1.5.3] Qwen2Model::load
         todo!("week 1 day 5 task 3: Qwen2Model::load - see book/src/week1/day5.md")
