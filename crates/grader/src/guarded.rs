@@ -16,6 +16,9 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{io, mem, ptr, slice, thread};
 
+use crate::report::{Report, Status};
+use crate::results::record;
+
 /// A slice with an untouchable page after its last value.
 #[derive(Debug)]
 pub struct Guarded<T: Copy> {
@@ -35,7 +38,7 @@ impl<T: Copy> Guarded<T> {
     /// A copy of `values`.
     ///
     /// # Panics
-    /// When the system gives no memory, or there are hundreds of such slices at once.
+    /// When the system gives no memory, or there are thousands of such slices at once.
     pub fn new(values: &[T]) -> Self {
         install_handler();
         let page = page_size();
@@ -63,7 +66,10 @@ impl<T: Copy> Guarded<T> {
     #[track_caller]
     pub fn expect_untouched(&self, what: &str) {
         if self.guard.touched.swap(false, Ordering::SeqCst) {
-            panic!("{}", self.message(what));
+            let message = self.message(what);
+            let cause = format!("looks like: memory after the end of {what} is read or written");
+            record(what, &Report::plain(Status::Fail, message.clone(), Some(cause)));
+            panic!("{message}");
         }
     }
 
@@ -123,7 +129,7 @@ struct Guard {
     offset: AtomicUsize,
 }
 
-static GUARDS: [Guard; 512] = [const {
+static GUARDS: [Guard; 4096] = [const {
     Guard {
         taken: AtomicBool::new(false),
         start: AtomicUsize::new(0),
@@ -131,7 +137,7 @@ static GUARDS: [Guard; 512] = [const {
         touched: AtomicBool::new(false),
         offset: AtomicUsize::new(0),
     }
-}; 512];
+}; 4096];
 
 impl Guard {
     /// Registers a page.

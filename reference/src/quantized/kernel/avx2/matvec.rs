@@ -89,7 +89,7 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     rows: [usize; R],
     products: &mut [f32],
 ) -> [f32; R] {
-    // [task 2.2.6] AVX2: dot products of a block of rows
+    // [task 2.2b.4] AVX2: dot products of a block of rows
     let matrix = job.matrix;
     let groups = x.groups;
     let stride = groups + 1;
@@ -148,7 +148,7 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     // [end]
 }
 
-// [task 2.2.6 helpers] AVX2: scales, chunks and sums
+// [task 2.2b.4 helpers] AVX2: scales, chunks and sums
 /// Fills `products` with `w_scale * x_scale` for each group and returns `Σ w_bias * x_sum` in two parts.
 ///
 /// # Safety

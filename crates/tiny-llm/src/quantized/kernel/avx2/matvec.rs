@@ -89,10 +89,10 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     rows: [usize; R],
     products: &mut [f32],
 ) -> [f32; R] {
-    // [task 2.2.6] AVX2: dot products of a block of rows
-    todo!("week 2 day 2 task 6: AVX2: dot products of a block of rows - see book/src/week2/day2.md")
+    // [task 2.2b.4] AVX2: dot products of a block of rows
+    todo!("week 2 day 2b task 4: AVX2: dot products of a block of rows - see book/src/week2/day2b.md")
     // [end]
 }
 
-// [task 2.2.6 helpers] AVX2: scales, chunks and sums
+// [task 2.2b.4 helpers] AVX2: scales, chunks and sums
 // [end]
