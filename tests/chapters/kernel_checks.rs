@@ -134,11 +134,18 @@ pub fn spoiled_groups(kernel: &dyn Kernel, tokens: usize) {
         let x = rounded(&clean, &random_activations(&mut rng, tokens, 384));
         let groups = 384 / format.group_size;
         let before = multiply(kernel, &clean, &x, 0..tokens, 0..19);
-        for (part, bad, row) in [("scale", f32::NAN, 5), ("bias", f32::NAN, 18), ("scale", f32::INFINITY, 18), ("bias", f32::INFINITY, 0)] {
+        for (part, bad, row) in
+            [("scale", f32::NAN, 5), ("bias", f32::NAN, 18), ("scale", f32::INFINITY, 18), ("bias", f32::INFINITY, 0)]
+        {
             let spoiled = clean.with_spoiled_group(part, row * groups + groups - 1, bad);
             let after = multiply(kernel, &spoiled, &x, 0..tokens, 0..19);
             for (at, (before, after)) in before.iter().zip(after).enumerate() {
-                let what = format!("{}, {format}: output {} of token {}, when a {part} of row {row} is {bad}", kernel.name(), at % 19, at / 19);
+                let what = format!(
+                    "{}, {format}: output {} of token {}, when a {part} of row {row} is {bad}",
+                    kernel.name(),
+                    at % 19,
+                    at / 19
+                );
                 if at % 19 == row {
                     assert!(!after.is_finite(), "{what}, is {after}");
                 } else {

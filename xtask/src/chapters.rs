@@ -106,7 +106,8 @@ impl Course {
         if let [first, .., last] = parts[..] {
             let day = &first[..first.len() - 1];
             let tasks = |id: &&str| {
-                let n = self.chapters.iter().find(|chapter| chapter.id == **id).map_or(0, |chapter| chapter.tasks.len());
+                let n =
+                    self.chapters.iter().find(|chapter| chapter.id == **id).map_or(0, |chapter| chapter.tasks.len());
                 format!("{id}.1 to {id}.{n}")
             };
             let tasks: Vec<String> = parts.iter().map(tasks).collect();

@@ -69,6 +69,9 @@ mod tests {
         let names = |list| parse(list).unwrap().iter().map(|stage| stage.name).collect::<Vec<_>>();
         assert_eq!(names("flash,dense"), ["dense", "flash"]);
         let error = parse("dense,fast").unwrap_err().to_string();
-        assert_eq!(error, "there is no stage `fast`; choose from dense, cached, packed, quantized, fused, flash, or all");
+        assert_eq!(
+            error,
+            "there is no stage `fast`; choose from dense, cached, packed, quantized, fused, flash, or all"
+        );
     }
 }

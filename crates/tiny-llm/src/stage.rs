@@ -25,8 +25,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which the course reaches them.
-    pub const ALL: [Self; 6] =
-        [Self::Dense, Self::Cached, Self::Packed, Self::Quantized, Self::Fused, Self::Flash];
+    pub const ALL: [Self; 6] = [Self::Dense, Self::Cached, Self::Packed, Self::Quantized, Self::Fused, Self::Flash];
 
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {

@@ -2,8 +2,8 @@
 
 use mlx_rs::Array;
 
-use crate::quantized::gpu::quantized_matmul_gpu;
 use crate::quantized::QuantizedMatrix;
+use crate::quantized::gpu::quantized_matmul_gpu;
 use crate::quantized::matmul::{Precision, quantized_matmul_in};
 use crate::{Device, Result};
 

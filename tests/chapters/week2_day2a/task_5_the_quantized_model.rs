@@ -62,7 +62,8 @@ fn embedding_refuses_what_is_no_token() {
 #[test]
 fn embedding_has_ids_above_65535() {
     let vocab = 65_536 + 3;
-    let matrix = Matrix::random(&mut grader::Rng::new(21), [vocab, 32], Format { group_size: 32, bits: 4 }, Dtype::Float16);
+    let matrix =
+        Matrix::random(&mut grader::Rng::new(21), [vocab, 32], Format { group_size: 32, bits: 4 }, Dtype::Float16);
     let embedding = QuantizedEmbedding::new(matrix.in_mlx(), Dtype::Float32);
     let got = f32s(&must(embedding.forward(&Array::from_slice(&[65_537_u32], &[1]))));
     for (column, got) in got.into_iter().enumerate() {
@@ -79,7 +80,8 @@ fn load_refuses_a_matrix_of_another_shape(#[values(Stage::Packed, Stage::Quantiz
     must(fs::create_dir_all(&folder));
     let config = must(fs::read_to_string(original.join("config.json")));
     let inner = must(checkpoint::Checkpoint::open(&original)).config().intermediate_size;
-    let other = config.replace(&format!("\"intermediate_size\": {inner}"), &format!("\"intermediate_size\": {}", 2 * inner));
+    let other =
+        config.replace(&format!("\"intermediate_size\": {inner}"), &format!("\"intermediate_size\": {}", 2 * inner));
     assert_ne!(config, other, "this test's own change of config.json");
     must(fs::write(folder.join("config.json"), other));
     must(fs::copy(original.join("model.safetensors"), folder.join("model.safetensors")));

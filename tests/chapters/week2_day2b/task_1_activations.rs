@@ -89,14 +89,24 @@ fn zeros_give_zeros() {
 
 /// A step that is no normal number has no inverse to speak of: such a group counts as zeros. Above that, half a step is the limit.
 #[rstest]
-fn tiny_groups(#[values(1e-45_f32, 1e-42, 1e-38, 9e-35, 3.8e-34, 3.9e-34, 1e-30)] tiny: f32, #[values(4, 8)] bits: usize) {
+fn tiny_groups(
+    #[values(1e-45_f32, 1e-42, 1e-38, 9e-35, 3.8e-34, 3.9e-34, 1e-30)] tiny: f32,
+    #[values(4, 8)] bits: usize,
+) {
     let format = Format { group_size: 32, bits };
     let x: Vec<f32> = (0..32).map(|i| if i % 2 == 0 { tiny } else { -tiny / 3.0 }).collect();
     let row = rounded_row(&x, format);
     let step = f64::from(tiny) / 32767.0;
     if tiny / 32767.0 < f32::MIN_POSITIVE {
-        assert_eq!((row.scales[0], row.sums[0]), (0.0, 0.0), "scale and sum of a group up to {tiny:e}: it counts as zeros");
-        assert!(row.integers.iter().all(|&integer| integer == 0), "integers of a group up to {tiny:e}: it counts as zeros");
+        assert_eq!(
+            (row.scales[0], row.sums[0]),
+            (0.0, 0.0),
+            "scale and sum of a group up to {tiny:e}: it counts as zeros"
+        );
+        assert!(
+            row.integers.iter().all(|&integer| integer == 0),
+            "integers of a group up to {tiny:e}: it counts as zeros"
+        );
         return;
     }
     for (i, value) in x.iter().enumerate() {

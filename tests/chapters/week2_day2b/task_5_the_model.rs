@@ -5,9 +5,9 @@ use rstest::rstest;
 use tiny_llm::Stage;
 use tiny_llm::quantized::{QuantizedEmbedding, QuantizedLinear};
 
+use crate::DAY;
 use crate::quantized_matrices::Matrix;
 use crate::quantized_models::{check_generation, check_logits, check_logits_in_chunks, check_real_logits};
-use crate::DAY;
 
 #[rstest]
 fn quantized_linear(#[values("rows_f32", "batch_f32", "batch_f16", "eight_bits_bf16")] name: &str) {

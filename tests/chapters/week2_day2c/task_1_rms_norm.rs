@@ -38,7 +38,10 @@ fn what_is_not_finite_spoils_its_row(#[values(f32::NAN, f32::INFINITY)] bad: f32
     rms_norm_row(&mut row, &[1.0; 37], 1e-6);
     assert!(row[at].is_nan(), "number {at} was {bad} and is {}", row[at]);
     if bad.is_nan() {
-        assert!(row.iter().all(|value| value.is_nan()), "the mean of a row with NaN is NaN, and so is all of it: {row:?}");
+        assert!(
+            row.iter().all(|value| value.is_nan()),
+            "the mean of a row with NaN is NaN, and so is all of it: {row:?}"
+        );
     }
 }
 

@@ -138,13 +138,19 @@ fn what_is_too_large_for_f16_stays_finite_inside() {
 #[rstest]
 fn what_is_not_finite_stays_with_its_token(#[values(f32::NAN, f32::INFINITY)] bad: f32, #[values(3, 6)] tokens: usize) {
     let mut rng = Rng::new(33);
-    let [gate, up] =
-        [(); 2].map(|()| Matrix::random(&mut rng, [20, 64], Format { group_size: 32, bits: 4 }, Dtype::Float16).in_mlx());
+    let [gate, up] = [(); 2]
+        .map(|()| Matrix::random(&mut rng, [20, 64], Format { group_size: 32, bits: 4 }, Dtype::Float16).in_mlx());
     let ones = constant(&Array::from_slice(&[1.0_f32; 64], &[64]));
     let mut x = f32s(&must(rng.array(&[tokens as i32, 64], Dtype::Float32)));
     x[64 + 40] = bad;
     let x = Array::from_slice(&x, &[tokens as i32, 64]);
     for (at, value) in f32s(&must(norm_swiglu(&x, &ones, 1e-6, &gate, &up))).into_iter().enumerate() {
-        assert_eq!(value.is_nan(), at / 20 == 1, "output {} of token {} is {value}; token 1 has {bad}", at % 20, at / 20);
+        assert_eq!(
+            value.is_nan(),
+            at / 20 == 1,
+            "output {} of token {} is {value}; token 1 has {bad}",
+            at % 20,
+            at / 20
+        );
     }
 }

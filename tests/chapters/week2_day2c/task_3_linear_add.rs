@@ -12,7 +12,16 @@ use crate::{DAY, ROUNDING, must};
 
 #[rstest]
 fn linear_add_of_a_case(
-    #[values("decode_f32", "prefill_f32", "heads_f32", "heads_decode_f32", "heads_f16", "heads_bf16", "cancelling_f16", "cancelling_bf16")]
+    #[values(
+        "decode_f32",
+        "prefill_f32",
+        "heads_f32",
+        "heads_decode_f32",
+        "heads_f16",
+        "heads_bf16",
+        "cancelling_f16",
+        "cancelling_bf16"
+    )]
     name: &str,
     #[values(false, true)] other_memory_order: bool,
     #[values(false, true)] somebody_looks: bool,
@@ -85,6 +94,12 @@ fn what_is_not_finite_stays_with_its_token(#[values(f32::NAN, f32::INFINITY)] ba
     let residual = must(rng.array(&[1, len as i32, 20], Dtype::Float32));
     let got = f32s(&must(linear_add(&Array::from_slice(&x, &[1, len as i32, 64]), &residual, &matrix)));
     for (at, value) in got.into_iter().enumerate() {
-        assert_eq!(value.is_nan(), at / 20 == 1, "output {} of token {} is {value}; token 1 has {bad}", at % 20, at / 20);
+        assert_eq!(
+            value.is_nan(),
+            at / 20 == 1,
+            "output {} of token {} is {value}; token 1 has {bad}",
+            at % 20,
+            at / 20
+        );
     }
 }

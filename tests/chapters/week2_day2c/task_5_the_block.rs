@@ -14,7 +14,8 @@ use crate::{DAY, must};
 fn a_model_of_blocks(#[values("one_row_f32", "two_rows_f32")] prompt: &str) {
     let fixture = Fixture::load(DAY);
     let case = fixture.case(&format!("logits/tiny-qwen2-4bit/{prompt}"));
-    let run = || load("tiny-qwen2-4bit", case.dtype(), Stage::Fused)?.forward(&case.array("ids"), None, LogitsToKeep::All);
+    let run =
+        || load("tiny-qwen2-4bit", case.dtype(), Stage::Fused)?.forward(&case.array("ids"), None, LogitsToKeep::All);
     case.check(run());
 }
 

@@ -5,11 +5,11 @@ use mlx_custom::gpu::GpuBackend;
 use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
 use mlx_rs::{Array, Dtype};
 
+use crate::quantized::QuantizedMatrix;
 use crate::quantized::gpu::{quantized_embedding_gpu, quantized_matmul_gpu};
 use crate::quantized::matmul::{Precision, quantized_matmul_in};
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::Float;
-use crate::quantized::QuantizedMatrix;
 use crate::{Device, Result};
 
 /// One vector per token of the vocabulary, quantized.

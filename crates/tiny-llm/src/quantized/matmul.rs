@@ -5,12 +5,12 @@ use mlx_rs::{Array, Dtype};
 
 use half::{bf16, f16};
 
-use crate::{Error, Result};
 use crate::quantized::kernel::{Kernel, chosen_kernel};
 use crate::quantized::matrix::{ConstantMatrix, QuantizedMatrix, floats};
 use crate::quantized::plain::plain_matmul;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 use crate::quantized::view::MatrixView;
+use crate::{Error, Result};
 
 /// How activations enter the multiplication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -30,9 +30,7 @@ const DEFAULTS: &[&str] = &[
     "avx512",
     // [end]
     // The vector kernels of day 2.2b, of which one is compiled, and the one that runs everywhere.
-    "avx2",
-    "neon",
-    "portable",
+    "avx2", "neon", "portable",
 ];
 
 /// The kernel called `name`, or the default where there is no name. An empty name is none.

@@ -27,9 +27,7 @@ pub fn chosen_kernel() -> Result<&'static dyn Kernel, String> {
 /// Kernels that are taken without being named, the first that the processor can run.
 const DEFAULTS: &[&str] = &[
     // The vector kernels of day 2.2b, of which one is compiled, and the one that runs everywhere.
-    "avx2",
-    "neon",
-    "portable",
+    "avx2", "neon", "portable",
 ];
 
 /// The kernel called `name`, or the default where there is no name. An empty name is none.
