@@ -2,9 +2,9 @@
 //!
 //! Integer products are exact and an AVX2 core multiplies twice as many 16-bit integers per cycle as f32 numbers. The
 //! price is one rounding: within a group the step is `max |x| / 32767`, so an activation moves by at most
-//! 1/65534 of the largest one in its group. bf16, in which GPUs hold activations, moves the largest ones by up to 1/512 of
-//! themselves, 128 times as much; but only numbers below 1/128 of the largest has bf16 more exactly. The 8-bit activations
-//! that other engines use on CPUs are 258 times as coarse as these.
+//! 1/65534 of the largest one in its group. bf16, in which GPUs hold activations, moves the largest one by 128 to 256 times
+//! as much, and only values below 1/128 of it by less. The 8-bit activations that other engines use on CPUs are 258 times as
+//! coarse.
 
 use crate::quantized::view::MatrixView;
 

@@ -26,7 +26,7 @@ struct Row<'a> {
     /// block of eight has already covered.
     last_sums: [f32; 8],
     /// For groups of a chunk or more: how many chunks share a scale, as a shift.
-    chunks_per_group: u32,
+    chunk_shift: u32,
 }
 
 /// - `P`: planes, weights in a 16-bit lane
@@ -57,7 +57,7 @@ pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
             scales: job.x.row_scales(token),
             sums,
             last_sums,
-            chunks_per_group: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
+            chunk_shift: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
         };
         let distance = n_rows / ROWS;
         for i in 0..distance {
