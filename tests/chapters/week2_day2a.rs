@@ -15,7 +15,9 @@ mod tiny_models;
 
 use grader::{Case, Fixture, Rng, Tolerance, check_close, property, strided};
 use mlx_rs::{Array, Dtype};
-use quantized_matrices::{Format, Matrix, expect_within, f32s, formats, random_activations, rows};
+use quantized_matrices::{
+    Bounded, Format, Matrix, expect_rounded_once, expect_within, f32s, formats, random_activations, rows,
+};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use std::fmt::Display;
@@ -76,6 +78,17 @@ fn task_1_dequantize(
     case.check(dequantize(&Matrix::of(case).in_mlx(), case.dtype()));
 }
 
+/// Scales and biases are not rounded to the dtype of the result before the sum is.
+#[rstest]
+fn task_1_dequantize_rounds_once(#[values(0, 1, 2)] dtype: usize, #[values(4, 8)] bits: usize) {
+    let matrix = Matrix::random(&mut Rng::new(2), [8, 256], Format { group_size: 32, bits }, Dtype::Float32);
+    let got = must(dequantize(&matrix.in_mlx(), FLOATS[dtype]));
+    assert_eq!(got.dtype(), FLOATS[dtype]);
+    // Two roundings in f32, of a product and of a sum.
+    let exact = matrix.weights().into_iter().map(|value| Bounded { value, off: 2e-7 * (value.abs() + 1.0) });
+    expect_rounded_once("a weight", &got, exact.collect::<Vec<_>>().into_iter());
+}
+
 #[test]
 fn task_1_refuses_what_cannot_be_packed() {
     let integers = |n: i32| Array::from_iter((0..n).map(|i| (i % 16) as u32), &[n]);
@@ -132,7 +145,7 @@ fn task_2_quantize_is_mlx_own(
     property(3, |rng| {
         for Format { group_size, bits } in formats() {
             let shape = [rng.between(1, 5), rng.between(1, 3) * group_size as i32];
-            let size = 10.0_f32.powi(rng.between(-4, 1));
+            let size = 10.0_f32.powi(rng.between(-9, 1)); // the smallest below SMALLEST_SCALE
             let shifted = rng.array(&shape, Dtype::Float32).and_then(|weight| weight.add(Array::from_f32(shift)));
             let weight = shifted.and_then(|weight| weight.multiply(Array::from_f32(size))?.as_dtype(dtype));
             let weight = must(weight);

@@ -32,12 +32,12 @@ fn norm_swiglu_is_what_the_plain_layers_compute(
     let [gate, up] = [(); 2].map(|()| Matrix::random(&mut rng, [outputs, 64], format, Dtype::Bfloat16).in_mlx());
     let x = must(rng.array(&[1, tokens, 64], Dtype::Float32));
     let norm_weight = must(rng.array(&[64], Dtype::Float32));
-    let norm = RmsNorm::new(norm_weight.clone(), 1e-6);
+    let norm = RmsNorm::new(norm_weight.clone(), 0.1); // large enough to show
     let plain = || {
         let x = norm.forward(&x)?;
         Ok::<_, Error>(silu(&quantized_matmul(&x, &gate, None)?)?.multiply(quantized_matmul(&x, &up, None)?)?)
     };
-    let fused = norm_swiglu(&x, &constant(&norm_weight), 1e-6, &gate, &up);
+    let fused = norm_swiglu(&x, &constant(&norm_weight), 0.1, &gate, &up);
     check_close(&format!("{tokens} tokens, {outputs} outputs"), fused, &must(plain()), ROUNDING);
 }
 
