@@ -116,6 +116,7 @@ fn task_2_quantize(
         "groups_of_128_bf16",
         "eight_bits_f32",
         "eight_bits_bf16",
+        "many_groups_bf16",
         "halves_f32",
         "special_groups_f32",
         "special_groups_eight_bits_f32"
