@@ -454,7 +454,7 @@ pub fn multiply(
 fn say_where_it_panicked(kernel: &dyn Kernel, matrix: &Matrix, panic: &(dyn Any + Send)) {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     let text = text.unwrap_or("a panic without a message");
-    let is_half = matrix.bits == 4 && matrix.group_size == 32 && matrix.inputs % 64 != 0;
+    let is_half = matrix.bits == 4 && matrix.group_size == 32 && !matrix.inputs.is_multiple_of(64);
     if is_half && !text.contains("not yet implemented") {
         let cause = "looks like: a row that ends in half a chunk: its last chunk has no second group";
         let what = format!("{}: {} inputs in groups of 32, {} bits", kernel.name(), matrix.inputs, matrix.bits);
