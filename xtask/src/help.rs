@@ -179,7 +179,7 @@ build, and what part of this machine's memory bandwidth and arithmetic that is.
 
 Options
   --solution WHO          student, reference or both (see `cargo xtask chat --help`)
-  --stages LIST           dense, cached, quantized, fused, flash; or all. By default the last one
+  --stages LIST           dense, cached, packed, quantized, fused, flash; or all. By default the last one
                           that the solution has reached
   --compare LIST          llama.cpp, mlx-lm. On first use they are installed with pip, each into a
                           virtual environment in the cache folder; llama.cpp is compiled for this

@@ -11,6 +11,7 @@ use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, Device, DeviceType, Dtype};
 
 use crate::arguments::{DeviceArgument, DtypeArgument, Input, ModelArguments};
+use crate::engine::quantized::kernel::chosen_kernel;
 use crate::engine::{self, Qwen2Model, Stage};
 use crate::kernels;
 
@@ -46,7 +47,7 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     spinner.finish_and_clear();
     let summary = checkpoint.summary()?;
     let place = match device {
-        engine::Device::Cpu => "CPU".to_owned(),
+        engine::Device::Cpu => format!("CPU{}", way_to_multiply(arguments.stage)?),
         engine::Device::Gpu => format!("GPU ({})", GpuBackend::current()?.word()),
     };
     eprintln!(
@@ -57,6 +58,15 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     );
     let is_on_gpu = device == engine::Device::Gpu && GpuBackend::current()? != GpuBackend::Emulator;
     Ok(Loaded { checkpoint, model, dtype, is_on_gpu, stage: arguments.stage })
+}
+
+/// What multiplies by packed weights on the CPU, where a stage has them: " (avx2 kernel)".
+fn way_to_multiply(stage: Stage) -> Result<String> {
+    Ok(match stage {
+        Stage::Dense | Stage::Cached => String::new(),
+        Stage::Packed => " (plain loops)".to_owned(),
+        _ => format!(" ({} kernel)", chosen_kernel().map_err(anyhow::Error::msg)?.name()),
+    })
 }
 
 /// How much there is, and how much of it one token needs: an embedding that is no output head is a look-up.
@@ -78,7 +88,7 @@ impl Loaded {
     pub fn weight_bytes(&self) -> Result<WeightBytes> {
         let mut bytes = WeightBytes { all: 0, per_token: 0 };
         for (name, shape) in self.checkpoint.tensors() {
-            let quantized = match self.stage >= Stage::Quantized {
+            let quantized = match self.stage >= Stage::Packed {
                 true => self.checkpoint.quantized(&name)?,
                 false => None,
             };
