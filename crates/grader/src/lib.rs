@@ -34,6 +34,7 @@ mod places;
 pub mod property;
 pub mod report;
 pub mod results;
+mod rule;
 pub mod self_test;
 pub mod values;
 
@@ -42,5 +43,6 @@ pub use compare::Tolerance;
 pub use fixture::{Case, Fixture, FixtureError};
 pub use guarded::Guarded;
 pub use property::{Rng, property};
+pub use rule::check_rule;
 pub use self_test::{Verdict, wrong_variants};
 pub use values::strided;
