@@ -3,6 +3,7 @@
 #[allow(dead_code)] // day 2.1 uses the rest
 mod cached_model;
 mod largest_allocation;
+#[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_models;
 mod refusals;
 #[path = "week2_day4/task_1_online_softmax.rs"]
