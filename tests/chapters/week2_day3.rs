@@ -5,7 +5,7 @@
 #[allow(dead_code)] // day 2.1 uses the rest
 mod cached_model;
 mod gpu_kernels;
-#[allow(dead_code)] // day 2.2 uses the rest
+#[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_matrices;
 #[allow(dead_code)] // day 2.4 uses the rest
 mod quantized_models;
