@@ -57,6 +57,7 @@ pub fn check_generation(model: &str, prompt: &str, stage: Stage) {
 }
 
 /// Logits of the first tokens of the built-in model, beside those of week 1's on the same weights, dequantized.
+#[allow(dead_code)] // day 2.2a alone uses it
 pub fn check_first_real_logits(n_tokens: i32, stage: Stage) {
     let path = registry::resolve("smollm2-135m").unwrap_or_else(|error| panic!("the built-in model: {error}"));
     let checkpoint = Checkpoint::open(&path).unwrap_or_else(|error| panic!("{error}"));

@@ -6,7 +6,7 @@
 mod cached_model;
 mod far_indices;
 mod gpu_kernels;
-#[allow(dead_code)] // day 2.2 uses the rest
+#[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_matrices;
 #[allow(dead_code)] // day 2.4 uses the rest
 mod quantized_models;

@@ -6,7 +6,7 @@
 mod cached_model;
 mod gpu_attention;
 mod gpu_model;
-#[allow(dead_code)] // day 2.2 uses the rest
+#[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_models;
 mod refusals;
 mod scripted;
