@@ -8,7 +8,7 @@ use std::fmt;
 /// run on the CPU, kernels on the GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
-    /// Custom operations of days 2.1, 2.2 and 2.4.
+    /// Custom operations of days 2.1 to 2.2c and 2.4.
     #[default]
     Cpu,
     /// Kernels, from day 2.3 on: on the machine's GPU, or in the emulator.

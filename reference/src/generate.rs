@@ -50,7 +50,7 @@ pub struct Timings {
     pub prefill: Duration,
     /// Tokens sampled after the first one, a stop token included.
     pub decode_tokens: usize,
-    /// From the first sampled token to the end.
+    /// From the first sampled token to the last one, a stop token included; zero if there was only one.
     pub decode: Duration,
 }
 
@@ -195,10 +195,12 @@ fn check_prompt(model: &dyn LanguageModel, prompt: &[u32]) -> Result<()> {
 /// Generates text after `prompt`: as [`generate`], with `on_text` receiving the text as it becomes certain.
 ///
 /// A piece of text may come from several tokens, and is held back while it could be the beginning of a stop
-/// string. The pieces together are [`Generation::text`].
+/// string. The pieces together are [`Generation::text`]; none is empty. When generation ends by itself, what `decoder` and
+/// the stop strings still hold is passed on; a break there changes nothing, since generation has ended. A stop string that
+/// is complete is the reason for stopping even when `on_text` breaks at the text in front of it.
 ///
 /// # Errors
-/// As [`generate`], and when `decoder` refuses a token.
+/// As [`generate`], and when `decoder` refuses a token or cannot finish.
 pub fn generate_text(
     model: &dyn LanguageModel,
     decoder: &mut dyn TextDecoder,
@@ -227,8 +229,9 @@ pub fn generate_text(
             }
         };
         let outcome = matcher.push(&piece);
-        show(&outcome.text)?;
+        // Known before anybody can break: a stop string that is complete is the reason, whatever the callback says.
         matched = outcome.matched;
+        show(&outcome.text)?;
         if matched.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if let Some(error) = decode_error {

@@ -12,7 +12,9 @@
 //! | 1.6 Generate responses | [`generate`], [`stop_strings`] |
 //! | 1.7 Sampling | [`sampler`], [`filters`] |
 //! | 2.1 KV cache | [`kv_cache`], [`kv_append`], [`full_kv_cache`] |
-//! | 2.2 Quantized matmul, CPU | [`quantized`], [`projection`], [`fused`], [`qwen2_quantized`] |
+//! | 2.2a Packed weights | [`quantized`], [`projection`], [`qwen2_quantized`] |
+//! | 2.2b Fast kernels on the CPU | [`quantized`] |
+//! | 2.2c Fused operations | [`fused`] |
 //! | 2.3 Quantized matmul, GPU | [`quantized::gpu`], [`device`] |
 //! | 2.4 FlashAttention-2, CPU | [`flash_attention`] |
 //! | 2.5 FlashAttention-2, GPU | [`flash_attention::gpu`], [`fused::gpu`], [`gpu_kv_cache`], [`qwen2_gpu`] |

@@ -3,6 +3,7 @@
 use mlx_rs::Array;
 
 use crate::quantized::QuantizedLinear;
+use crate::quantized::matmul::Precision;
 use crate::{Device, Linear, Result};
 
 /// The kinds of linear layers that a model may consist of.
@@ -18,6 +19,14 @@ impl Projection {
         match self {
             Self::Dense(linear) => Self::Dense(linear),
             Self::Quantized(linear) => Self::Quantized(linear.on(device)),
+        }
+    }
+
+    /// The same projection, multiplying as `precision` says if its weights are quantized and it computes on the CPU.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        match self {
+            Self::Dense(linear) => Self::Dense(linear),
+            Self::Quantized(linear) => Self::Quantized(linear.in_precision(precision)),
         }
     }
 

@@ -7,6 +7,7 @@ use mlx_rs::{Array, Dtype};
 use crate::fused::FusedBlock;
 use crate::fused::gpu::GpuBlock;
 use crate::quantized::QuantizedEmbedding;
+use crate::quantized::matmul::Precision;
 use crate::qwen2_quantized;
 use crate::{
     AttentionMask, Device, Embedding, Error, FullKvCache, GpuKvCache, KvCache, LanguageModel, Linear, LogitsToKeep,
@@ -58,7 +59,7 @@ impl TransformerBlock {
 pub enum Layer {
     /// Each step an operation of its own.
     Plain(TransformerBlock),
-    /// Day 2.2: neighbouring steps in one operation.
+    /// Day 2.2c: neighbouring steps in one operation.
     Fused(FusedBlock),
     /// Day 2.5: neighbouring steps in one kernel.
     Gpu(GpuBlock),
@@ -106,7 +107,7 @@ impl From<GpuBlock> for Layer {
 #[derive(Debug, Clone)]
 pub enum TokenEmbedding {
     Dense(Embedding),
-    /// Day 2.2.
+    /// Day 2.2a.
     Quantized(QuantizedEmbedding),
 }
 
@@ -116,6 +117,14 @@ impl TokenEmbedding {
         match self {
             Self::Dense(embedding) => Self::Dense(embedding),
             Self::Quantized(embedding) => Self::Quantized(embedding.on(device)),
+        }
+    }
+
+    /// The same embedding, multiplying as `precision` says where it is the output head.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        match self {
+            Self::Dense(embedding) => Self::Dense(embedding),
+            Self::Quantized(embedding) => Self::Quantized(embedding.in_precision(precision)),
         }
     }
 
@@ -196,7 +205,7 @@ impl Qwen2Model {
     /// The checkpoint's configuration decides every size; `tie_word_embeddings` decides whether there is an `lm_head`.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when a tensor is missing or has another shape than the configuration says.
+    /// [`Error::Checkpoint`] when a tensor cannot be read, or `dtype` is not a floating-point type.
     pub fn load(checkpoint: &Checkpoint, dtype: Dtype) -> Result<Self> {
         // [task 1.5.3] Qwen2Model::load
         let config = checkpoint.config();
@@ -249,7 +258,9 @@ impl Qwen2Model {
     pub fn load_on(device: Device, checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Self> {
         match stage {
             Stage::Dense | Stage::Cached => Ok(Self { stage, device, ..Self::load(checkpoint, dtype)? }),
-            Stage::Quantized | Stage::Fused | Stage::Flash => qwen2_quantized::load(device, checkpoint, dtype, stage),
+            Stage::Packed | Stage::Quantized | Stage::Fused | Stage::Flash => {
+                qwen2_quantized::load(device, checkpoint, dtype, stage)
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Loading the model from day 2.2 on: matrices that the checkpoint stores quantized stay so.
+//! Loading the model from day 2.2a on: matrices that the checkpoint stores quantized stay so.
 
 use std::cell::RefCell;
 
@@ -9,23 +9,29 @@ use mlx_rs::{Array, Dtype, ops};
 
 use crate::fused::gpu::{GpuBlock, Heads, JoinedProjection};
 use crate::fused::{FusedBlock, QkvWeights};
+use crate::quantized::kernel::chosen_kernel;
+use crate::quantized::matmul::Precision;
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::{QuantizedEmbedding, QuantizedLinear, QuantizedMatrix};
 use crate::qwen2::{Layer, TokenEmbedding};
 use crate::{
-    AttentionBackend, Device, Embedding, Linear, Projection, Qwen2Attention, Qwen2Model, Result, RmsNorm,
+    AttentionBackend, Device, Embedding, Error, Linear, Projection, Qwen2Attention, Qwen2Model, Result, RmsNorm,
     RotaryEmbedding, Stage, SwiGluMlp, TransformerBlock,
 };
 
-/// The model at `stage` for `device`; the stage is [`Stage::Quantized`] or a later one.
+/// The model at `stage` for `device`; the stage is [`Stage::Packed`] or a later one.
 ///
 /// A matrix that the checkpoint doesn't have in quantized form is dense, of `dtype`; a layer with such a matrix is
 /// not fused. `dtype` is that of the activations in any case.
 ///
 /// # Errors
-/// As [`Qwen2Model::load`].
+/// As [`Qwen2Model::load`]; [`Error::InvalidArgument`] when the variable of [`chosen_kernel`] names a kernel that isn't there.
 pub fn load(device: Device, checkpoint: &Checkpoint, dtype: Dtype, stage: Stage) -> Result<Qwen2Model> {
     let config = checkpoint.config();
+    if device == Device::Cpu && stage > Stage::Packed {
+        // Said now, and not when the first product is computed.
+        chosen_kernel().map_err(|problem| Error::invalid("Qwen2Model::load_stage", problem))?;
+    }
     let weights = Weights { device, checkpoint, dtype, stage, matrices: RefCell::default() };
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
     let rope =
@@ -79,7 +85,13 @@ impl Weights<'_> {
         }
     }
 
-    /// A matrix in its quantized form, or `None` if the checkpoint doesn't have it so.
+    /// How the CPU multiplies by quantized matrices.
+    fn precision(&self) -> Precision {
+        if self.stage == Stage::Packed { Precision::Float32 } else { Precision::Int16 }
+    }
+
+    /// A matrix in its quantized form, or `None` if the checkpoint doesn't have it so. `Checkpoint::open` has compared its shape
+    /// with the configuration's.
     fn matrix(&self, name: &str) -> Result<Option<QuantizedMatrix>> {
         let Some(tensor) = self.checkpoint.quantized(name)? else { return Ok(None) };
         let matrix = QuantizedMatrix::try_from(tensor)?;
@@ -105,7 +117,7 @@ impl Weights<'_> {
     }
 
     fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
-        let embedding = self.stored_embedding(name, shape)?.on(self.device);
+        let embedding = self.stored_embedding(name, shape)?.on(self.device).in_precision(self.precision());
         if self.device == Device::Gpu && GpuBackend::current()? != GpuBackend::Emulator {
             embedding.touch()?;
         }
@@ -113,7 +125,7 @@ impl Weights<'_> {
     }
 
     fn stored_embedding(&self, name: &str, shape: [usize; 2]) -> Result<TokenEmbedding> {
-        // [task 2.2.9] load an embedding
+        // [task 2.2a.5] load an embedding
         Ok(match self.matrix(name)? {
             Some(matrix) => QuantizedEmbedding::new(matrix, self.dtype).into(),
             None => Embedding::new(self.tensor(name, &shape, self.dtype)?).into(),
@@ -122,11 +134,11 @@ impl Weights<'_> {
     }
 
     fn projection(&self, name: &str, shape: [usize; 2], bias: Option<Array>) -> Result<Projection> {
-        Ok(self.stored_projection(name, shape, bias)?.on(self.device))
+        Ok(self.stored_projection(name, shape, bias)?.on(self.device).in_precision(self.precision()))
     }
 
     fn stored_projection(&self, name: &str, shape: [usize; 2], bias: Option<Array>) -> Result<Projection> {
-        // [task 2.2.9] load a projection
+        // [task 2.2a.5] load a projection
         Ok(match self.matrix(name)? {
             Some(matrix) => QuantizedLinear::new(matrix, bias).into(),
             None => Linear::new(self.tensor(name, &shape, self.dtype)?, bias).into(),
@@ -224,12 +236,12 @@ impl Weights<'_> {
         ) else {
             return Ok(None);
         };
+        let (num_heads, num_kv_heads, head_dim) =
+            (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let format = |matrix: &QuantizedMatrix| (matrix.group_size, matrix.bits);
         if format(&q) != format(&k) || format(&k) != format(&v) || format(&gate_proj) != format(&up_proj) {
             return Ok(None);
         }
-        let (num_heads, num_kv_heads, head_dim) =
-            (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let bias = |name: &str, heads: usize| self.bias(&format!("{prefix}.self_attn.{name}.bias"), heads * head_dim);
         let biases = match (bias("q_proj", num_heads)?, bias("k_proj", num_kv_heads)?, bias("v_proj", num_kv_heads)?) {
             (Some(q), Some(k), Some(v)) => Some([Constant::new(&q)?, Constant::new(&k)?, Constant::new(&v)?]),

@@ -102,6 +102,17 @@ impl Sampler {
         Self { filters: Vec::new(), random: None }
     }
 
+    /// As [`Sampler::greedy`], with a filter that only looks.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when it does more than that.
+    pub fn greedy_watched_by(watcher: Box<dyn LogitFilter>) -> Result<Self> {
+        if !watcher.only_looks() {
+            return Err(Error::invalid("Sampler::greedy_watched_by", "this filter changes logits"));
+        }
+        Ok(Self { filters: vec![watcher], random: None })
+    }
+
     /// Applies `filters` in order, then draws. The same seed gives the same tokens.
     ///
     /// # Errors
@@ -153,9 +164,12 @@ impl Sampler {
     /// [`Error::InvalidArgument`] when the logits contain NaN or a filter refuses.
     pub fn sample(&mut self, logits: &Array, history: &[Vec<u32>]) -> Result<Vec<u32>> {
         // Given, so that day 1.6 can generate before this day is written.
-        if self.is_plain_greedy() {
+        if self.random.is_none() && self.filters.iter().all(|filter| filter.only_looks()) {
+            self.filters.iter().try_for_each(|filter| filter.apply(logits, history).map(|_| ()))?;
             return most_likely(logits);
         }
+        // A filter may drop a NaN without noticing it.
+        check_logits("Sampler::sample", logits)?;
         // [task 1.7.5] Sampler::sample
         let mut logits = logits.clone();
         for filter in &self.filters {

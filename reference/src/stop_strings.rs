@@ -29,6 +29,8 @@ impl StopStringMatcher {
     }
 
     /// Takes the next piece of text, and says what can be shown and whether a stop string is complete.
+    ///
+    /// After a match nothing stays held back: the stop string and what followed it in this piece are dropped.
     pub fn push(&mut self, text: &str) -> StopStringOutcome {
         // [task 1.6.3] StopStringMatcher::push
         self.held_back.push_str(text);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::named::check_that;
 use grader::{Case, Rng, Tolerance, check_close, strided};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
@@ -32,11 +33,39 @@ pub fn check_filled(case: &Case, result: Result<KvBuffers>) {
     };
     match result {
         Ok(buffers) => {
+            check_every_row(case, &buffers.keys);
             case.check(filled(&buffers.keys));
             case.check_named("values", filled(&buffers.values));
         }
         Err(error) => case.check(Err(error)),
     }
+}
+
+/// What a row or a head that was forgotten holds is rubbish, which no stored mistake equals.
+#[track_caller]
+fn check_every_row(case: &Case, keys: &Array) {
+    let (from, to) = (case.i32("len"), case.i32("len") + case.i32("new"));
+    let (got, new) = (tokens(keys, from, to), case.array("keys"));
+    let (batch, kv_heads) = (new.dim(0), new.dim(1));
+    let is_written = |row: i32, head: i32| {
+        let same = got.try_index((row, head)).and_then(|got| got.eq(&new.try_index((row, head))?)?.all(None));
+        must(same.map_err(Error::from)).item_cast::<bool>()
+    };
+    let rows: Vec<bool> = (0..batch).map(|row| (0..kv_heads).all(|head| is_written(row, head))).collect();
+    let heads: Vec<bool> = (0..kv_heads).map(|head| (0..batch).all(|row| is_written(row, head))).collect();
+    let only_first = |written: &[bool]| written.len() > 1 && written[0] && written[1..].iter().all(|written| !written);
+    let cause = if only_first(&rows) {
+        "looks like: only the heads of the first batch row were written; every row has heads of its own"
+    } else {
+        "looks like: only the first head was written"
+    };
+    let fails = only_first(&rows) || only_first(&heads);
+    check_that(
+        &format!("{}: the new tokens' keys", case.name()),
+        !fails,
+        || format!("rows written: {rows:?}"),
+        Some(cause),
+    );
 }
 
 /// Appends `keys` and `values` in chunks; returns what the last one fetched.

@@ -70,7 +70,7 @@ pub fn sweep_with(
 ///
 /// The terms are added in f32 in any order, within groups as `v = 1 + integer / 2^bits`, whose sums are up to `2^bits` larger
 /// than the result's; a matrix unit takes weights that are rounded to `dtype`; the result is rounded to it once.
-fn products(matrix: &Matrix, x: &[f32], dtype: Dtype) -> Vec<Bounded> {
+pub fn products(matrix: &Matrix, x: &[f32], dtype: Dtype) -> Vec<Bounded> {
     let ulp = match dtype {
         Dtype::Float32 => f64::from(f32::EPSILON),
         Dtype::Float16 => 2.0_f64.powi(-10),
@@ -101,21 +101,24 @@ fn expect_products(what: &str, got: &[f32], expected: &[Bounded]) {
     }
 }
 
-/// A token with a NaN has NaN in all its products; the others have none.
+/// A token with a NaN or an infinity has nothing finite in its products; the others have.
 pub fn not_finite(kind: GpuMatmul, tokens: usize, dtype: Dtype) {
     let matrix = Matrix::random(&mut Rng::new(9), [19, 96], Format { group_size: 32, bits: 4 }, Dtype::Float32);
-    let mut x = random_activations(&mut Rng::new(10), tokens, 96);
-    x[96 + 70] = f32::NAN;
-    let x = must(Array::from_slice(&x, &[tokens as i32, 96]).as_dtype(dtype));
-    for backend in GpuBackend::available() {
-        let got = must(quantized_matmul_gpu_on(backend, kind, &x, &matrix.in_mlx(), None));
-        for (at, value) in f32s(&got).into_iter().enumerate() {
-            let (token, output) = (at / 19, at % 19);
-            assert_eq!(
-                value.is_nan(),
-                token == 1,
-                "{backend:?}, {kind:?}: output {output} of token {token} is {value}"
-            );
+    for number in [f32::NAN, f32::INFINITY] {
+        let mut x = random_activations(&mut Rng::new(10), tokens, 96);
+        x[96 + 70] = number;
+        let x = must(Array::from_slice(&x, &[tokens as i32, 96]).as_dtype(dtype));
+        for backend in GpuBackend::available() {
+            let got = must(quantized_matmul_gpu_on(backend, kind, &x, &matrix.in_mlx(), None));
+            for (at, value) in f32s(&got).into_iter().enumerate() {
+                let (token, output) = (at / 19, at % 19);
+                // An infinity in x may give NaN: the sum of x is subtracted.
+                let is_right = if number.is_nan() { value.is_nan() } else { !value.is_finite() };
+                assert!(
+                    if token == 1 { is_right } else { value.is_finite() },
+                    "{backend:?}, {kind:?}, {number} in x at token 1: output {output} of token {token} is {value}"
+                );
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{DAY, FLOATS};
 /// The same f32 sums in another order.
 const ORDER: Tolerance = Tolerance { atol: 1e-3, rtol: 1e-5 };
 
-/// The kernels for this processor's instruction sets. Where there is none, tasks 6 and 7 have nothing to write.
+/// The kernels for this processor's instruction sets. Where there is none, tasks 4 and 5 have nothing to write.
 pub fn vector_kernels() -> Vec<&'static dyn Kernel> {
     let kernels: Vec<_> =
         available_kernels().iter().copied().filter(|kernel| kernel.name() != Portable.name()).collect();
@@ -82,7 +82,7 @@ pub fn sweep(kernel: &dyn Kernel, shapes: Shapes, token_ranges: &[Range<usize>])
             let expected = matrix.product_of(&x);
             for (tokens, rows) in token_ranges.iter().flat_map(|tokens| ROWS.map(|rows| (tokens.clone(), rows))) {
                 let what = format!(
-                    "{}, {inputs} inputs, {format:?}, {dtype:?}, tokens {tokens:?}, rows {rows:?}",
+                    "{}, {inputs} inputs, {format}, scales {dtype:?}, tokens {tokens:?}, rows {rows:?}",
                     kernel.name()
                 );
                 let places: Vec<usize> =
@@ -100,7 +100,7 @@ pub fn largest_integers(kernel: &dyn Kernel, tokens: usize) {
         for sign in [1.0, -1.0] {
             let matrix = Matrix::with_largest_integers([17, 640], format);
             let x = rounded(&matrix, &vec![sign * 3.0; tokens * matrix.inputs]);
-            let what = format!("{}, {format:?}, integers at the end of their range", kernel.name());
+            let what = format!("{}, {format}, integers at the end of their range", kernel.name());
             let got = multiply(kernel, &matrix, &x, 0..tokens, 0..17);
             expect_within(&what, &got, matrix.product_of(&x).into_iter());
         }
@@ -117,10 +117,40 @@ pub fn not_finite(kernel: &dyn Kernel, tokens: usize) {
         spoiled[384 + 383] = f32::NAN;
         let run = |x: &[f32]| multiply(kernel, &matrix, &rounded(&matrix, x), 0..tokens, 0..19);
         for (at, (before, after)) in run(&clean).into_iter().zip(run(&spoiled)).enumerate() {
-            let what = format!("{}, {format:?}: output {} of token {}", kernel.name(), at % 19, at / 19);
+            let what = format!("{}, {format}: output {} of token {}", kernel.name(), at % 19, at / 19);
             match at / 19 {
                 1 => assert!(after.is_nan(), "{what}, which has a NaN, is {after}"),
                 _ => assert_eq!(before, after, "{what}, when token 1 has a NaN"),
+            }
+        }
+    }
+}
+
+/// A scale or bias that is not finite spoils its row, and no other.
+pub fn spoiled_groups(kernel: &dyn Kernel, tokens: usize) {
+    let mut rng = Rng::new(14);
+    for (number, format) in formats().enumerate() {
+        let clean = Matrix::random(&mut rng, [19, 384], format, FLOATS[number % 3]);
+        let x = rounded(&clean, &random_activations(&mut rng, tokens, 384));
+        let groups = 384 / format.group_size;
+        let before = multiply(kernel, &clean, &x, 0..tokens, 0..19);
+        for (part, bad, row) in
+            [("scale", f32::NAN, 5), ("bias", f32::NAN, 18), ("scale", f32::INFINITY, 18), ("bias", f32::INFINITY, 0)]
+        {
+            let spoiled = clean.with_spoiled_group(part, row * groups + groups - 1, bad);
+            let after = multiply(kernel, &spoiled, &x, 0..tokens, 0..19);
+            for (at, (before, after)) in before.iter().zip(after).enumerate() {
+                let what = format!(
+                    "{}, {format}: output {} of token {}, when a {part} of row {row} is {bad}",
+                    kernel.name(),
+                    at % 19,
+                    at / 19
+                );
+                if at % 19 == row {
+                    assert!(!after.is_finite(), "{what}, is {after}");
+                } else {
+                    assert_eq!(*before, after, "{what}");
+                }
             }
         }
     }

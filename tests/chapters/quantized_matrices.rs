@@ -1,10 +1,19 @@
-//! Quantized matrices for day 2.2's tests, their exact products, and how far 16-bit activations may lead from those.
+//! Quantized matrices for the tests of days 2.2a to 2.2c, their exact products, and how far 16-bit activations may lead from those.
+//!
+//! All of a matrix's memory, of activations and of tiles ends at a page that must not be touched: what a kernel reads or writes
+//! after the end fails its test.
 //!
 //! Nothing here uses what the learner writes: words are taken apart once more, and activations are rounded in f64.
 
-use std::ops::Range;
+use std::any::Any;
+use std::fmt::{self, Display};
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use grader::{Case, Rng};
+use grader::report::{Report, Status};
+use grader::results::record;
+use grader::{Case, Guarded, Rng};
 use half::{bf16, f16};
 use mlx_rs::{Array, Dtype};
 use tiny_llm::quantized::QuantizedMatrix;
@@ -19,24 +28,51 @@ pub struct Matrix {
     pub inputs: usize,
     pub group_size: usize,
     pub bits: usize,
-    words: Vec<u32>,
+    words: Guarded<u32>,
     scales: Stored,
     biases: Stored,
 }
 
 #[derive(Debug)]
 enum Stored {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    Bf16(Vec<bf16>),
+    F32(Guarded<f32>),
+    F16(Guarded<f16>),
+    Bf16(Guarded<bf16>),
 }
 
 impl Stored {
     fn new(values: &[f32], dtype: Dtype) -> Self {
         match dtype {
-            Dtype::Float16 => Self::F16(values.iter().map(|&value| f16::from_f32(value)).collect()),
-            Dtype::Bfloat16 => Self::Bf16(values.iter().map(|&value| bf16::from_f32(value)).collect()),
-            _ => Self::F32(values.to_vec()),
+            Dtype::Float16 => {
+                Self::F16(Guarded::new(&values.iter().map(|&value| f16::from_f32(value)).collect::<Vec<_>>()))
+            }
+            Dtype::Bfloat16 => {
+                Self::Bf16(Guarded::new(&values.iter().map(|&value| bf16::from_f32(value)).collect::<Vec<_>>()))
+            }
+            _ => Self::F32(Guarded::new(values)),
+        }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::Float32,
+            Self::F16(_) => Dtype::Float16,
+            Self::Bf16(_) => Dtype::Bfloat16,
+        }
+    }
+
+    /// All values, each given to `change` with its index.
+    fn changed(&self, change: impl Fn(usize, f32) -> f32) -> Self {
+        let n = self.floats().len();
+        Self::new(&(0..n).map(|at| change(at, self.get(at) as f32)).collect::<Vec<_>>(), self.dtype())
+    }
+
+    #[track_caller]
+    fn expect_untouched(&self, what: &str) {
+        match self {
+            Self::F32(values) => values.expect_untouched(what),
+            Self::F16(values) => values.expect_untouched(what),
+            Self::Bf16(values) => values.expect_untouched(what),
         }
     }
 
@@ -82,7 +118,7 @@ impl Matrix {
             inputs: scales.dim(1) as usize * group_size,
             group_size,
             bits,
-            words: packed.as_slice::<u32>().to_vec(),
+            words: Guarded::new(packed.as_slice::<u32>()),
             scales: stored(&scales),
             biases: stored(&biases),
         }
@@ -100,7 +136,7 @@ impl Matrix {
             inputs,
             group_size,
             bits,
-            words: (0..outputs * inputs * bits / 32).map(|_| rng.next_u64() as u32).collect(),
+            words: Guarded::new(&(0..outputs * inputs * bits / 32).map(|_| rng.next_u64() as u32).collect::<Vec<_>>()),
             scales: Stored::new(&scales, dtype),
             biases: Stored::new(&biases, dtype),
         }
@@ -117,10 +153,64 @@ impl Matrix {
             inputs,
             group_size,
             bits,
-            words: vec![u32::MAX; outputs * inputs * bits / 32],
-            scales: Stored::F32(scales),
-            biases: Stored::F32(biases),
+            words: Guarded::new(&vec![u32::MAX; outputs * inputs * bits / 32]),
+            scales: Stored::new(&scales, Dtype::Float32),
+            biases: Stored::new(&biases, Dtype::Float32),
         }
+    }
+
+    /// All weights of row r are `weights[r]`: half of it is in the bias, half in integers of 1.
+    pub fn constant_rows(weights: &[f32], inputs: usize, Format { group_size, bits }: Format) -> Self {
+        let ones = (0..32 / bits).fold(0, |word, i| word | 1 << (i * bits));
+        let halves: Vec<f32> = weights.iter().flat_map(|weight| vec![weight / 2.0; inputs / group_size]).collect();
+        Self {
+            outputs: weights.len(),
+            inputs,
+            group_size,
+            bits,
+            words: Guarded::new(&vec![ones; weights.len() * inputs * bits / 32]),
+            scales: Stored::new(&halves, Dtype::Float32),
+            biases: Stored::new(&halves, Dtype::Float32),
+        }
+    }
+
+    /// The matrix with all weights times `factor`.
+    pub fn scaled(self, factor: f32) -> Self {
+        let [scales, biases] = [&self.scales, &self.biases].map(|part| part.changed(|_, value| value * factor));
+        Self { scales, biases, ..self }
+    }
+
+    /// The same matrix, but that the scale (or the bias) of one group is `bad`.
+    pub fn with_spoiled_group(&self, part: &str, group: usize, bad: f32) -> Self {
+        let spoil = |stored: &Stored, spoiled: bool| {
+            stored.changed(|at, value| if spoiled && at == group { bad } else { value })
+        };
+        Self {
+            words: Guarded::new(&self.words),
+            scales: spoil(&self.scales, part == "scale"),
+            biases: spoil(&self.biases, part == "bias"),
+            ..*self
+        }
+    }
+
+    /// The sum of each row's weights, in f64.
+    pub fn row_sums(&self) -> Vec<f64> {
+        self.weights().chunks_exact(self.inputs).map(|row| row.iter().sum()).collect()
+    }
+
+    /// One weight, in f64.
+    pub fn weight(&self, row: usize, column: usize) -> f64 {
+        let (scale, integer, bias) = self.parts(row, column);
+        scale * integer + bias
+    }
+
+    /// # Panics
+    /// When something after the end of an array was read.
+    #[track_caller]
+    fn expect_untouched(&self) {
+        self.words.expect_untouched("the matrix's words");
+        self.scales.expect_untouched("the matrix's scales");
+        self.biases.expect_untouched("the matrix's biases");
     }
 
     pub fn view(&self) -> MatrixView<'_> {
@@ -155,11 +245,7 @@ impl Matrix {
     /// The weights, `[O, I]`, in f64.
     pub fn weights(&self) -> Vec<f64> {
         let places = (0..self.outputs).flat_map(|row| (0..self.inputs).map(move |column| (row, column)));
-        let weight = |(row, column)| {
-            let (scale, integer, bias) = self.parts(row, column);
-            scale * integer + bias
-        };
-        places.map(weight).collect()
+        places.map(|(row, column)| self.weight(row, column)).collect()
     }
 
     /// `[M, O]`: the product with `x` (`[M, I]`), and how far an answer may be from it.
@@ -235,6 +321,12 @@ pub struct Format {
     pub bits: usize,
 }
 
+impl Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bits in groups of {}", self.bits, self.group_size)
+    }
+}
+
 /// All that there are.
 pub fn formats() -> impl Iterator<Item = Format> {
     [4, 8].into_iter().flat_map(|bits| [32, 64, 128].map(|group_size| Format { group_size, bits }))
@@ -250,13 +342,13 @@ pub fn random_activations(rng: &mut Rng, tokens: usize, inputs: usize) -> Vec<f3
     x
 }
 
-/// `x` (`[M, I]`) rounded as day 2.2's task 4 asks for, in f64.
-pub fn rounded(matrix: &Matrix, x: &[f32]) -> Activations {
+/// `x` (`[M, I]`) rounded as day 2.2b's task 1 asks for, in f64.
+pub fn rounded(matrix: &Matrix, x: &[f32]) -> Guarded16 {
     rounded_to(32767.0, matrix, x)
 }
 
 /// As [`rounded`], with another largest integer.
-pub fn rounded_to(largest_integer: f64, matrix: &Matrix, x: &[f32]) -> Activations {
+pub fn rounded_to(largest_integer: f64, matrix: &Matrix, x: &[f32]) -> Guarded16 {
     let mut rounded = Activations::for_matrix(&matrix.view(), x.len() / matrix.inputs);
     let (planes, chunk, groups) = (rounded.planes(), rounded.chunk(), rounded.groups);
     let row_len = rounded.chunks * chunk;
@@ -278,7 +370,51 @@ pub fn rounded_to(largest_integer: f64, matrix: &Matrix, x: &[f32]) -> Activatio
             rounded.sums[token * groups + group] = (scale * sum) as f32 + not_finite;
         }
     }
-    rounded
+    Guarded16::new(rounded)
+}
+
+/// Activations whose arrays end at pages that must not be touched.
+pub struct Guarded16 {
+    /// Its vectors borrow the memory below, so it is never dropped.
+    activations: ManuallyDrop<Activations>,
+    integers: Guarded<i16>,
+    scales: Guarded<f32>,
+    sums: Guarded<f32>,
+}
+
+impl Guarded16 {
+    fn new(mut activations: Activations) -> Self {
+        let integers = Guarded::new(&activations.integers);
+        let (scales, sums) = (Guarded::new(&activations.scales), Guarded::new(&activations.sums));
+        // SAFETY: memory of that length, which lives as long as `Self`. The vectors are neither dropped nor made longer.
+        unsafe {
+            activations.integers = borrowed(&integers);
+            activations.scales = borrowed(&scales);
+            activations.sums = borrowed(&sums);
+        }
+        Self { activations: ManuallyDrop::new(activations), integers, scales, sums }
+    }
+}
+
+impl Deref for Guarded16 {
+    type Target = Activations;
+
+    fn deref(&self) -> &Activations {
+        &self.activations
+    }
+}
+
+/// A vector in memory that isn't its own.
+///
+/// # Safety
+/// It is forgotten before `memory` is dropped, and never grows.
+unsafe fn borrowed<T: Copy>(memory: &Guarded<T>) -> Vec<T> {
+    // SAFETY: the caller's promise; an empty one has no memory at all.
+    if memory.is_empty() {
+        Vec::new()
+    } else {
+        unsafe { Vec::from_raw_parts(memory.as_ptr().cast_mut(), memory.len(), memory.len()) }
+    }
 }
 
 /// What `kernel` gives for these tokens and rows; nothing beside the tile may be written.
@@ -286,23 +422,46 @@ pub fn rounded_to(largest_integer: f64, matrix: &Matrix, x: &[f32]) -> Activatio
 pub fn multiply(
     kernel: &dyn Kernel,
     matrix: &Matrix,
-    x: &Activations,
+    x: &Guarded16,
     tokens: Range<usize>,
     rows: Range<usize>,
 ) -> Vec<f32> {
     const MARGIN: usize = 16;
     const UNTOUCHED: f32 = 12345.0;
     let n = tokens.len() * rows.len();
-    let mut memory = vec![UNTOUCHED; MARGIN + n + MARGIN];
-    memory[MARGIN..MARGIN + n].fill(f32::NAN);
-    kernel.multiply(&matrix.view(), x, tokens.clone(), rows.clone(), &mut memory[MARGIN..MARGIN + n]);
-    let margins = memory[..MARGIN].iter().chain(&memory[MARGIN + n..]);
+    let mut memory = vec![UNTOUCHED; MARGIN];
+    memory.resize(MARGIN + n, f32::NAN);
+    let mut memory = Guarded::new(&memory);
+    let run = || kernel.multiply(&matrix.view(), x, tokens.clone(), rows.clone(), &mut memory[MARGIN..]);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+        say_where_it_panicked(kernel, matrix, &*panic);
+        resume_unwind(panic);
+    }
+    matrix.expect_untouched();
+    x.integers.expect_untouched("the activations' integers");
+    x.scales.expect_untouched("the activations' scales");
+    x.sums.expect_untouched("the activations' sums");
+    memory.expect_untouched("the tile");
     assert!(
-        margins.into_iter().all(|&number| number == UNTOUCHED),
+        memory[..MARGIN].iter().all(|&number| number == UNTOUCHED),
         "{}: tokens {tokens:?} and rows {rows:?} wrote beside their tile",
         kernel.name()
     );
-    memory[MARGIN..MARGIN + n].to_vec()
+    memory[MARGIN..].to_vec()
+}
+
+/// A row that ends in half a chunk is the usual reason for an index out of bounds.
+fn say_where_it_panicked(kernel: &dyn Kernel, matrix: &Matrix, panic: &(dyn Any + Send)) {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("a panic without a message");
+    let is_half = matrix.bits == 4 && matrix.group_size == 32 && !matrix.inputs.is_multiple_of(64);
+    if is_half && !text.contains("not yet implemented") {
+        let cause = "looks like: a row that ends in half a chunk: its last chunk has no second group";
+        let what = format!("{}: {} inputs in groups of 32, {} bits", kernel.name(), matrix.inputs, matrix.bits);
+        let report = Report::plain(Status::Error, format!("{what}: {text}\n{cause}"), Some(cause.to_owned()));
+        record(&what, &report);
+        println!("{what}: {cause}");
+    }
 }
 
 /// Panics at the first number that is further off than it may be.
@@ -311,8 +470,31 @@ pub fn expect_within(what: &str, got: &[f32], expected: impl ExactSizeIterator<I
     assert_eq!(got.len(), expected.len(), "{what}: numbers in the result");
     for (at, (got, Bounded { value, off })) in got.iter().zip(expected).enumerate() {
         let error = (f64::from(*got) - value).abs();
-        assert!(error <= off, "{what}: number {at} is {got}, exactly {value}; off by {error:e}, allowed are {off:e}");
+        assert!(
+            error <= off,
+            "{what}: value {at}: got {got:.6}, expected {value:.6}; off by {error:.2e}, allowed are {off:.2e}"
+        );
     }
+}
+
+/// Panics at the first number of `got` that is further from the exact value than one rounding to its dtype and `off` explain.
+#[track_caller]
+pub fn expect_rounded_once(what: &str, got: &Array, exact: impl ExactSizeIterator<Item = Bounded>) {
+    let bits = match got.dtype() {
+        Dtype::Float16 => 11,
+        Dtype::Bfloat16 => 8,
+        _ => 24,
+    };
+    // Below the normal numbers units do not shrink any more.
+    let smallest = if got.dtype() == Dtype::Float16 { -25 } else { -135 };
+    let half_unit = |value: f64| 2.0_f64.powi((value.abs().log2().floor() as i32 - bits).max(smallest));
+    let exact: Vec<Bounded> =
+        exact.map(|Bounded { value, off }| Bounded { value, off: off + half_unit(value.abs() + off) }).collect();
+    expect_within(
+        &format!("{what}, computed in f32 and rounded once to {:?}", got.dtype()),
+        &f32s(got),
+        exact.into_iter(),
+    );
 }
 
 /// `[n / width, width]`

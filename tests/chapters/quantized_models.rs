@@ -9,7 +9,7 @@ use tiny_llm::{Error, KvCache, LogitsToKeep, Qwen2Model, Result, Stage, StopReas
 use crate::cached_model::{answer, forward_in_chunks, load, new_cache};
 
 /// The fixture with the expected logits.
-pub const MODELS: &str = "week2_day2";
+pub const MODELS: &str = "week2_day2a";
 
 /// Logits of the case's tokens at once, without a cache.
 pub fn check_logits(model: &str, prompt: &str, stage: Stage) {
@@ -54,6 +54,21 @@ pub fn check_generation(model: &str, prompt: &str, stage: Stage) {
     let stop_reason = generation.as_ref().ok().map(|generation| generation.stop_reason.clone());
     case.check(generation.map(|generation| Array::from_slice(&generation.tokens, &[generation.tokens.len() as i32])));
     assert_eq!(stop_reason, Some(StopReason::MaxTokens));
+}
+
+/// Logits of the first tokens of the built-in model, beside those of week 1's on the same weights, dequantized.
+#[allow(dead_code)] // day 2.2a alone uses it
+pub fn check_first_real_logits(n_tokens: i32, stage: Stage) {
+    let path = registry::resolve("smollm2-135m").unwrap_or_else(|error| panic!("the built-in model: {error}"));
+    let checkpoint = Checkpoint::open(&path).unwrap_or_else(|error| panic!("{error}"));
+    let logits_at = |stage: Stage| -> Result<Array> {
+        let row = Fixture::load("real_smollm2").case("logits/english").array("ids").try_index(..n_tokens)?;
+        let model = Qwen2Model::load_stage(&checkpoint, Dtype::Float32, stage)?;
+        forward_in_chunks(&model, &mut new_cache(&model), &row.reshape(&[1, n_tokens])?, &[n_tokens])
+    };
+    let expected = logits_at(Stage::Cached).unwrap_or_else(|error| panic!("{error}"));
+    let same_f32 = Tolerance { atol: 2e-3, rtol: 0.0 };
+    check_close("logits of the built-in model's first tokens", logits_at(stage), &expected, same_f32);
 }
 
 /// The built-in model. Week 1's on the same weights, dequantized, is the yardstick: it was compared with transformers

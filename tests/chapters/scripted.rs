@@ -2,12 +2,14 @@
 #![allow(dead_code)] // no day uses all of it
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
 use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::{Array, Dtype};
-use tiny_llm::{Error, KvCache, LanguageModel, LogitsToKeep, Offset, Result, TextDecoder};
+use tiny_llm::{Error, KvCache, LanguageModel, LogitFilter, LogitsToKeep, Offset, Result, TextDecoder};
 
 /// A call of the model.
 #[derive(Clone, Debug)]
@@ -72,8 +74,9 @@ impl ScriptedModel {
         Self { max_positions, ..self }
     }
 
-    /// Takes this long for the first call, and this long for each later one.
-    pub fn sleeping(self, pause_at_prompt: Duration, pause_at_step: Duration) -> Self {
+    /// The logits of the first call take this long to compute, and those of each later one this long. As MLX's own
+    /// operations they are lazy: the call returns at once.
+    pub fn lazily_taking(self, pause_at_prompt: Duration, pause_at_step: Duration) -> Self {
         Self { pause_at_prompt, pause_at_step, ..self }
     }
 
@@ -114,7 +117,7 @@ impl LanguageModel for ScriptedModel {
         let is_first = self.calls.borrow().is_empty();
         let tokens = token_ids.as_slice::<u32>().to_vec();
         self.calls.borrow_mut().push(Call { tokens, has_cache: cache.is_some(), keep });
-        sleep(if is_first { self.pause_at_prompt } else { self.pause_at_step });
+        let pause = if is_first { self.pause_at_prompt } else { self.pause_at_step };
 
         let n_before = if cache.is_some() { self.n_seen.get() } else { 0 };
         let n_seen = n_before + len as usize;
@@ -138,7 +141,12 @@ impl LanguageModel for ScriptedModel {
                 _ => -(token as f32) * 0.25 + if token == best { 20.0 } else { 0.0 },
             })
         });
-        Ok(Array::from_iter(logits, &[1, n_kept, Self::VOCAB]).as_dtype(self.dtype)?)
+        let logits = Array::from_iter(logits, &[1, n_kept, Self::VOCAB]).as_dtype(self.dtype)?;
+        if pause.is_zero() {
+            return Ok(logits);
+        }
+        let [logits] = apply_n(Late(pause), &[&logits])?;
+        Ok(logits)
     }
 
     fn max_positions(&self) -> usize {
@@ -152,6 +160,25 @@ impl LanguageModel for ScriptedModel {
     fn new_cache(&self) -> Option<Vec<Box<dyn KvCache>>> {
         self.n_caches.set(self.n_caches.get() + 1);
         self.is_cached.then(|| vec![Box::new(UnusedCache) as Box<dyn KvCache>])
+    }
+}
+
+/// The same array (f32), after a while, once somebody asks for its values.
+struct Late(Duration);
+
+impl CpuOperation for Late {
+    fn name(&self) -> &'static str {
+        "late"
+    }
+
+    fn outputs(&self, inputs: &[TensorType]) -> std::result::Result<Vec<TensorType>, OperationError> {
+        Ok(inputs.to_vec())
+    }
+
+    fn run(&self, inputs: &[Tensor<'_>], outputs: &mut [TensorMut<'_>]) -> std::result::Result<(), OperationError> {
+        sleep(self.0);
+        outputs[0].as_mut_slice::<f32>()?.copy_from_slice(inputs[0].as_slice::<f32>()?);
+        Ok(())
     }
 }
 
@@ -174,10 +201,33 @@ impl KvCache for UnusedCache {
     fn reset(&mut self) {}
 }
 
+/// A filter that changes nothing, and remembers the histories that it was shown.
+#[derive(Clone, Default)]
+pub struct HistoryRecorder(Rc<RefCell<Vec<Vec<Vec<u32>>>>>);
+
+impl HistoryRecorder {
+    /// One entry for each step: its rows.
+    pub fn histories(&self) -> Vec<Vec<Vec<u32>>> {
+        self.0.borrow().clone()
+    }
+}
+
+impl LogitFilter for HistoryRecorder {
+    fn apply(&self, logits: &Array, history: &[Vec<u32>]) -> Result<Array> {
+        self.0.borrow_mut().push(history.to_vec());
+        Ok(logits.clone())
+    }
+
+    fn only_looks(&self) -> bool {
+        true
+    }
+}
+
 /// Turns token i into the bytes of `texts[i]`, and hands out whole characters only.
 pub struct BytesDecoder {
     texts: Vec<Vec<u8>>,
     pending: Vec<u8>,
+    finish_fails: bool,
 }
 
 impl BytesDecoder {
@@ -185,7 +235,12 @@ impl BytesDecoder {
     pub const UNKNOWN: u32 = 30;
 
     pub fn new(texts: &[&[u8]]) -> Self {
-        Self { texts: texts.iter().map(|text| text.to_vec()).collect(), pending: Vec::new() }
+        Self { texts: texts.iter().map(|text| text.to_vec()).collect(), pending: Vec::new(), finish_fails: false }
+    }
+
+    /// Cannot decode what is left when no more tokens come.
+    pub fn failing_at_the_end(self) -> Self {
+        Self { finish_fails: true, ..self }
     }
 }
 
@@ -204,6 +259,9 @@ impl TextDecoder for BytesDecoder {
     }
 
     fn finish(&mut self) -> Result<String> {
+        if self.finish_fails {
+            return Err(refuse("the scripted decoder cannot finish".to_owned()));
+        }
         Ok(String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned())
     }
 }

@@ -1,6 +1,6 @@
 //! Problems for the tests of tiled attention, with answers that were found another way.
 
-use grader::{Case, Rng, Tolerance, check_close};
+use grader::{Case, Guarded, Rng, Tolerance, check_close, check_rule};
 use mlx_custom::Strided;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Array, Dtype};
@@ -17,15 +17,15 @@ pub struct TileByTile {
     pub head_dim: usize,
     /// Keys in a tile.
     pub tile: usize,
-    query: Vec<f32>,
-    key: Vec<f32>,
-    value: Vec<f32>,
+    query: Guarded<f32>,
+    key: Guarded<f32>,
+    value: Guarded<f32>,
 }
 
 impl TileByTile {
     /// The inputs `query` `[R, D]`, `key` and `value` `[S, D]` of a case.
     pub fn of(case: &Case, tile: usize) -> Self {
-        let input = |name: &str| case.array(name).as_slice::<f32>().to_vec();
+        let input = |name: &str| Guarded::new(case.array(name).as_slice::<f32>());
         let (query, key) = (case.array("query"), case.array("key"));
         Self {
             n_rows: query.shape()[0] as usize,
@@ -39,16 +39,25 @@ impl TileByTile {
     }
 
     pub fn random(rng: &mut Rng, [n_rows, n_keys, head_dim, tile]: [usize; 4]) -> Self {
-        let mut normal = |n: usize, scale: f64| (0..n).map(|_| (rng.normal() * scale) as f32).collect();
+        let mut normal =
+            |n: usize, scale: f64| Guarded::new(&(0..n).map(|_| (rng.normal() * scale) as f32).collect::<Vec<f32>>());
         // Scores of a few units, whatever D is.
         let scale = 2.0 / (head_dim as f64).powf(0.25);
         let (query, key) = (normal(n_rows * head_dim, scale), normal(n_keys * head_dim, scale));
         Self { n_rows, n_keys, head_dim, tile, query, key, value: normal(n_keys * head_dim, 1.0) }
     }
 
+    /// The D numbers of a key.
+    pub fn key_mut(&mut self, key: usize) -> &mut [f32] {
+        &mut self.key[key * self.head_dim..][..self.head_dim]
+    }
+
     /// The answers of all rows, `[R, D]`, by the solution's kernel.
     pub fn run(&self, variant: Variant, filter: &impl KeyFilter) -> Array {
         let answers = variant.run(TileKernel { tiles: self, filter });
+        for (numbers, what) in [(&self.query, "the queries"), (&self.key, "the keys"), (&self.value, "the values")] {
+            numbers.expect_untouched(what);
+        }
         Array::from_slice(&answers, &[self.n_rows as i32, self.head_dim as i32])
     }
 
@@ -57,10 +66,10 @@ impl TileByTile {
         let row = |x: &[f32], i: usize| x[i * self.head_dim..][..self.head_dim].iter().map(|&x| f64::from(x)).collect();
         let mut answers = Vec::new();
         for i in 0..self.n_rows {
-            let query: Vec<f64> = row(&self.query, i);
+            let query: Vec<f64> = row(&self.query[..], i);
             let keys: Vec<usize> = (0..self.n_keys).filter(|&j| sees(i, j)).collect();
             let score = |j: &usize| -> f64 {
-                let key: Vec<f64> = row(&self.key, *j);
+                let key: Vec<f64> = row(&self.key[..], *j);
                 query.iter().zip(&key).map(|(q, k)| q * k).sum()
             };
             let scores: Vec<f64> = keys.iter().map(score).collect();
@@ -93,7 +102,7 @@ impl<F: KeyFilter> Kernel for TileKernel<'_, F> {
             Ok(strided) => Operand::F32(strided),
             Err(error) => panic!("{error}"),
         };
-        let (key, value) = (operand(key), operand(value));
+        let (key, value) = (operand(&key[..]), operand(&value[..]));
         let mut queries = QueryTile::new(n_rows, head_dim, tile);
         for row in 0..n_rows {
             queries.query_mut(row).copy_from_slice(&query[row * head_dim..][..head_dim]);
@@ -214,6 +223,21 @@ impl Inputs {
         let name = format!("{name}: query {query:?}, key {key:?}, {variant}, {:?}", options.tiling);
         check_close(&name, self.flash(mask, options), &self.oracle(mask), tolerance);
     }
+}
+
+/// Checks which rows of D numbers are NaN, namely those that see no key.
+#[track_caller]
+pub fn check_nan_rows(name: &str, got: &[Vec<f32>], blind: &[usize]) {
+    let nan = |row: &[f32]| row.iter().all(|x| x.is_nan());
+    let seeing = (0..got.len()).find(|row| !blind.contains(row) && got[*row].iter().any(|x| x.is_nan()));
+    let holds = seeing.map_or(Ok(()), |row| Err(format!("row {row} sees a key, and its answer is {:?}", got[row])));
+    let cause = "looks like: -inf - (-inf), which is NaN, in a tile or split where nothing was visible yet";
+    check_rule(&format!("{name}: rows that see something"), holds, cause);
+    let seen = blind.iter().find(|row| !nan(&got[**row]));
+    let holds = seen.map_or(Ok(()), |row| Err(format!("row {row} sees no key, and its answer is {:?}", got[*row])));
+    let cause = "looks like: hidden keys get a finite score (-1e9, f32::MIN) or an empty sum is replaced; a query that sees no key \
+                 has the answer 0 / 0, NaN, as softmax gives";
+    check_rule(&format!("{name}: rows that see nothing"), holds, cause);
 }
 
 #[track_caller]

@@ -3,6 +3,7 @@
 mod cache_calls;
 mod cached_model;
 mod concatenating_cache;
+mod named;
 mod real_logits;
 mod refusals;
 mod tiny_models;
@@ -20,6 +21,7 @@ use grader::{Fixture, Tolerance, check_close, property};
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
+use named::{check_equal, check_that, without_panic};
 use real_logits::check_logits;
 use refusals::expect_invalid_argument;
 use rstest::rstest;
@@ -93,13 +95,44 @@ fn task_1_moves_no_more_than_it_must(
     if alone && was as usize == capacity {
         let what =
             "the memory of the stored buffers, which nobody else holds, must be taken over (what does `reuses` say?)";
-        assert_eq!(place_of(&buffers.keys), place, "{what}");
+        let cause =
+            "looks like: `reuses` names no pair, so every append copies; output 0 may take over input 2, and 1 input 3";
+        check_that(what, place_of(&buffers.keys) == place, || "it lies elsewhere".to_owned(), Some(cause));
     }
-    let of_token = 2 * (batch * kv_heads * head_dim) as u64 * if dtype == Dtype::Float32 { 4 } else { 2 };
-    assert_eq!(
-        bytes_copied.load(Ordering::Relaxed) as f64 / of_token as f64,
-        n_moved as f64,
-        "tokens moved (bytes_copied over the size of a token's keys and values): 2 new ones behind {len} stored ones"
+    let element = if dtype == Dtype::Float32 { 4 } else { 2 };
+    let of_token = 2 * (batch * kv_heads * head_dim) as u64 * element;
+    let heads = (batch * kv_heads) as u64;
+    let twice = "looks like: keys and values are counted in each call; `write` is called once for each of the two";
+    let bytes = match element {
+        4 => "looks like: bytes are returned; return elements, `run` makes bytes of them",
+        // In 16 bits both mistakes give the same number.
+        _ => "looks like: bytes are returned for elements, or keys and values are counted in each call",
+    };
+    check_equal(
+        &format!(
+            "bytes_copied for 2 new tokens behind {len} stored ones, B = {batch}, H_kv = {kv_heads}, D = {head_dim}"
+        ),
+        &bytes_copied.load(Ordering::Relaxed),
+        &(n_moved * of_token),
+        &[
+            (0, "looks like: nothing is counted; return how many elements were moved"),
+            (n_moved * of_token * element, bytes),
+            (n_moved * of_token * 2, twice),
+            (
+                n_moved * of_token / heads,
+                "looks like: the elements of one head are counted; all heads of all rows move",
+            ),
+            (
+                n_moved * of_token / (head_dim as u64),
+                "looks like: tokens are counted; return elements, D for each token and head",
+            ),
+            (2 * of_token, "looks like: stored tokens that were copied are not counted"),
+            ((2 + len as u64) * of_token, "looks like: stored tokens are counted although they stayed where they were"),
+            (
+                (was as u64 + 2) * of_token,
+                "looks like: the whole stored buffer is copied and counted; `len` tokens of it are",
+            ),
+        ],
     );
     drop(somebody);
 }
@@ -121,8 +154,24 @@ fn task_2_update_and_fetch(
         fetched = cache.update_and_fetch(&tokens(&keys, len, len + n_new), &tokens(&values, len, len + n_new));
         len += n_new;
         let Ok((keys, _)) = &fetched else { break };
-        assert_eq!(keys.dim(2), len, "the tokens that come back after {len} were appended");
-        assert_eq!(cache.offset(), Offset::Same(len), "the position of the next token after {len}");
+        let case = format!("the tokens that come back after {len} were appended, {n_new} in the last call");
+        check_equal(
+            &case,
+            &keys.dim(2),
+            &len,
+            &[
+                (n_new, "looks like: the new tokens alone come back; attention needs all of them"),
+                (cache.capacity() as i32, "looks like: the whole buffer comes back; only its filled part may be seen"),
+            ],
+        );
+        let cause = "looks like: the length is that of the last call alone";
+        let wrong = [(Offset::Same(n_new), cause), (Offset::Same(0), "looks like: the length is not raised")];
+        check_equal(
+            &format!("the position of the next token after {len}"),
+            &cache.offset(),
+            &Offset::Same(len),
+            &wrong,
+        );
         if every_step_is_evaluated {
             must(keys.eval().map_err(Error::from));
         }
@@ -149,7 +198,17 @@ fn task_2_grows_in_steps(#[case] chunks: &[i32], #[case] capacity: usize) {
     let (keys, values) = two_kinds(&[1, 2, len, 2], Dtype::Float32);
     let fetched = feed(&mut cache, &keys, &values, chunks);
     let context = format!("after chunks of {chunks:?} tokens");
-    assert_eq!(cache.capacity(), capacity, "capacity {context}");
+    let cause = if cache.capacity() == 0 {
+        "looks like: the buffers are not kept"
+    } else if !cache.capacity().is_multiple_of(256) {
+        "looks like: the capacity is what just fits; it is a multiple of the step"
+    } else if len as usize == capacity {
+        "looks like: it grows a step too early; a buffer may be full"
+    } else {
+        "looks like: the capacity is larger than it has to be; it is the smallest multiple of the step that S fits into"
+    };
+    let message = || format!("got {}, expected {capacity}", cache.capacity());
+    check_that(&format!("the capacity {context}"), cache.capacity() == capacity, message, Some(cause));
     check_both(&context, fetched, (&keys, &values));
 }
 
@@ -159,14 +218,24 @@ fn task_2_copies_no_more_than_the_growth() {
     let mut cache = FullKvCache::new();
     let (keys, values) = two_kinds(&[1, 1, 512, 8], Dtype::Float32);
     let of_token = 2 * 8 * 4;
-    let mut place = 0;
+    let (mut place, mut capacity) = (0, 0);
     for len in 0..512 {
         let fetched = must(cache.update_and_fetch(&tokens(&keys, len, len + 1), &tokens(&values, len, len + 1)));
         must(fetched.0.eval().map_err(Error::from));
         let new_place = place_of(&fetched.0);
         let has_grown = len == 0 || len == 256;
-        let hint = "does the cache hold a second handle to its buffers?";
-        assert!(has_grown || new_place == place, "token {len} fits: it must be written into the same memory ({hint})");
+        let cause = if cache.capacity() == capacity {
+            "looks like: the old buffers are still held (a clone, a field) or not passed on, so an append copies"
+        } else {
+            "looks like: it grows at a token that fits; the capacity is the smallest multiple of the step for S"
+        };
+        check_that(
+            &format!("where token {len}, which fits, was written"),
+            has_grown || new_place == place,
+            || "its buffer lies elsewhere than before: everything was copied".to_owned(),
+            Some(cause),
+        );
+        capacity = cache.capacity();
         place = new_place;
         // Growth at token 256 moves the 256 tokens before it.
         let moved = (len + 1 + if len < 256 { 0 } else { 256 }) as u64;
@@ -195,12 +264,24 @@ fn task_2_refuses_what_does_not_continue() {
     let mut cache = must(FullKvCache::with_step(4));
     let of_shape = |shape: &[i32]| numbers(shape, 0, Dtype::Float32);
     let refuse = |cache: &mut FullKvCache, keys: &[i32], values: &[i32], what: &str| {
+        let Offset::Same(before) = cache.offset() else { panic!("a full cache has one offset") };
         expect_invalid_argument(cache.update_and_fetch(&of_shape(keys), &of_shape(values)), what);
+        check_that(
+            &format!("the offset after a refused call ({what})"),
+            cache.offset() == Offset::Same(before),
+            || format!("it was {before} and is {:?}", cache.offset()),
+            Some("looks like: a refused call changes the length; change `self` after the last thing that can fail"),
+        );
     };
     refuse(&mut cache, &[2, 3, 4], &[2, 3, 4], "keys and values of three axes");
     refuse(&mut cache, &[1, 2, 3, 4], &[1, 2, 2, 4], "3 keys and 2 values");
     refuse(&mut cache, &[1, 2, 3, 4], &[1, 2, 3, 5], "keys with D = 4 and values with D = 5");
     refuse(&mut cache, &[1, 2, 0, 4], &[1, 2, 0, 4], "no tokens");
+    refuse(&mut cache, &[0, 2, 3, 4], &[0, 2, 3, 4], "no rows");
+    refuse(&mut cache, &[1, 0, 3, 4], &[1, 0, 3, 4], "no heads");
+    refuse(&mut cache, &[1, 2, 3, 0], &[1, 2, 3, 0], "no components");
+    refuse(&mut cache, &[1, 2, 3], &[1, 2, 3, 4], "keys of three axes");
+    refuse(&mut cache, &[1, 1, 2, 3, 4], &[1, 1, 2, 3, 4], "keys and values of five axes");
     let ids = Array::from_slice(&[1_i32, 2, 3, 4], &[1, 1, 1, 4]);
     expect_invalid_argument(cache.update_and_fetch(&ids, &ids), "keys that are integers");
     expect_invalid_argument(FullKvCache::with_step(0), "a step of 0 tokens");
@@ -218,6 +299,28 @@ fn task_2_refuses_what_does_not_continue() {
     assert_eq!(cache.offset(), Offset::Same(2), "the offset after refusals: a refused call changes nothing");
     let fetched = cache.update_and_fetch(&tokens(&keys, 2, 3), &tokens(&values, 2, 3));
     check_both("the first good call after refusals", fetched, (&keys, &values));
+}
+
+/// MLX counts an axis in 31 bits. A capacity beyond that is an error of the operation, and changes nothing either.
+#[rstest]
+fn task_2_refuses_a_capacity_beyond_31_bits(#[values(1 << 31, (1 << 32) + 4, 1 << 40)] step: usize) {
+    let (keys, values) = two_kinds(&[1, 2, 3, 4], Dtype::Float32);
+    let mut cache = must(FullKvCache::with_step(step));
+    let case = format!("3 tokens in a cache that grows by {step}");
+    let cause = "looks like: a capacity is computed in 32 bits";
+    let fetched = without_panic(&case, |_| Some(cause.to_owned()), || cache.update_and_fetch(&keys, &values));
+    let message = || "it was accepted".to_owned();
+    check_that(&case, fetched.is_err(), message, Some(cause));
+    check_equal(
+        &format!("offset and capacity after the refusal of {case}"),
+        &(cache.offset(), cache.capacity()),
+        &(Offset::Same(0), 0),
+        &[(
+            (Offset::Same(3), 0),
+            "looks like: a refused call changes the length; change `self` after the last thing \
+         that can fail",
+        )],
+    );
 }
 
 // -------------------------------------------------------------------------- task 3: rewind and reset
@@ -250,9 +353,27 @@ fn task_3_rewind_copies_nothing() {
     let before = (cache.bytes_copied(), cache.capacity());
     for (n_tokens, left) in [(0, 6), (1, 5), (4, 1), (1, 0), (0, 0)] {
         must(cache.rewind(n_tokens));
-        assert_eq!(cache.offset(), Offset::Same(left), "the offset after the newest {n_tokens} were forgotten");
+        check_equal(
+            &format!("the offset after the newest {n_tokens} were forgotten"),
+            &cache.offset(),
+            &Offset::Same(left),
+            &[
+                (Offset::Same(n_tokens as i32), "looks like: n_tokens are kept; they are forgotten"),
+                (
+                    Offset::Same(left + n_tokens as i32),
+                    "looks like: the length is not changed, or one token too few is forgotten",
+                ),
+                (Offset::Same(left + 1), "looks like: one token too few is forgotten"),
+            ],
+        );
     }
-    assert_eq!((cache.bytes_copied(), cache.capacity()), before, "(bytes copied, capacity) before and after rewinding");
+    let after = (cache.bytes_copied(), cache.capacity());
+    let cause = if after.1 == before.1 {
+        "looks like: a rewind copies what stays"
+    } else {
+        "looks like: a rewind shrinks the buffers"
+    };
+    check_equal("(bytes copied, capacity) before and after rewinding", &after, &before, &[(after, cause)]);
     must(feed(&mut cache, &keys, &values, &[1]).and_then(|(keys, _)| Ok(keys.eval()?)));
     let after = (before.0 + 2 * 4 * 4, before.1);
     assert_eq!((cache.bytes_copied(), cache.capacity()), after, "(bytes copied, capacity) after one token more");
@@ -292,13 +413,19 @@ fn task_3_reset_makes_it_new() {
     must(feed(&mut cache, &keys, &values, &[5, 1]).and_then(|(keys, _)| Ok(keys.eval()?)));
     cache.reset();
     assert_eq!(cache.offset(), Offset::Same(0), "the offset after a reset");
-    assert_eq!(cache.capacity(), 0, "the capacity after a reset: the memory is given back");
-    assert_eq!(cache.bytes_copied(), 0, "the bytes counted after a reset");
+    let is_empty = cache.capacity() == 0;
+    let cause =
+        "looks like: a reset keeps the buffers; the memory is given back, and the next sequence may have other shapes";
+    check_that("the capacity after a reset", is_empty, || format!("got {}, expected 0", cache.capacity()), Some(cause));
+    let is_zero = cache.bytes_copied() == 0;
+    let cause = "looks like: a reset goes on counting; the counter starts at 0";
+    check_that("the bytes counted after a reset", is_zero, || format!("got {}", cache.bytes_copied()), Some(cause));
     expect_invalid_argument(cache.rewind(1), "rewinding after a reset");
     // Another batch, other heads, another dtype; the step stays.
     let (keys, values) = two_kinds(&[1, 3, 5, 2], Dtype::Bfloat16);
     let fetched = feed(&mut cache, &keys, &values, &[2, 3]);
-    assert_eq!(cache.capacity(), 8, "the capacity for 5 tokens in steps of 4, after a reset");
+    let cause = "looks like: a reset forgets the step that `with_step` was given";
+    check_equal("the capacity for 5 tokens in steps of 4, after a reset", &cache.capacity(), &8, &[(256, cause)]);
     check_both("a new sequence after a reset", fetched, (&keys, &values));
     assert_eq!(cache.bytes_copied(), 2 * (5 + 2) * 3 * 2 * 2, "bytes moved for 2 tokens, and 3 more with growth");
 }
@@ -350,7 +477,8 @@ fn task_4_one_cache_for_each_layer(#[values("tiny-qwen2-tied", "tiny-llama")] na
     assert!(dense.new_cache().is_none(), "a model of week 1's stage has no cache");
     let model = must(load(name, Dtype::Float32, Stage::Cached));
     let mut caches = new_cache(&model);
-    assert_eq!(caches.len(), 2, "caches for a model of 2 layers");
+    let cause = "looks like: one cache for the whole model; each layer has its own";
+    check_equal("caches for a model of 2 layers", &caches.len(), &2, &[(1, cause)]);
     assert!(caches.iter().all(|cache| cache.offset() == Offset::Same(0)), "a new cache begins at position 0");
     let (keys, values) = two_kinds(&[1, 2, 3, 16], Dtype::Float32);
     must(caches[0].update_and_fetch(&keys, &values));
@@ -448,7 +576,11 @@ fn task_4_decoding_copies_only_new_tokens() {
     }
     drop(cache);
     let of_token = 2 * 2 * 2 * 16 * 4; // layers, keys and values, heads, D, f32
-    assert_eq!(bytes_copied.get() / of_token, 25, "tokens moved for a prompt of 5 tokens and 20 more, one by one");
+    let moved = bytes_copied.get() / of_token;
+    let cause = (moved > 25)
+        .then_some("looks like: the old buffers, or views of them, are still held when the next token is appended");
+    let message = || format!("got {moved}, expected 25");
+    check_that("tokens moved for a prompt of 5 tokens and 20 more, one by one", moved == 25, message, cause);
 }
 
 /// Two generations of one model do not see each other's tokens.

@@ -4,8 +4,9 @@
 
 #[allow(dead_code)] // day 2.1 uses the rest
 mod cached_model;
+mod far_indices;
 mod gpu_kernels;
-#[allow(dead_code)] // day 2.2 uses the rest
+#[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_matrices;
 #[allow(dead_code)] // day 2.4 uses the rest
 mod quantized_models;
@@ -16,17 +17,19 @@ mod tiny_models;
 
 use std::fmt::Display;
 
+use far_indices::{FarLaunch, check_far_tokens};
 use gpu_kernels::{check_multiply, not_finite, one_plus_fractions, packed_integers, sweep};
 use grader::{Fixture, Rng};
-use mlx_custom::gpu::GpuBackend;
+use mlx_custom::gpu::{GpuBackend, TemplateValue};
 use mlx_rs::Dtype;
 use quantized_matrices::{Format, Matrix, f32s, formats};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
-use tiny_llm::quantized::gpu::matvec::{MatvecShape, matvec_in};
+use tiny_llm::quantized::gpu::matvec::{MATVEC, MatvecShape, matvec_in};
 use tiny_llm::quantized::gpu::matvec_tiles::{MatvecTilesShape, matvec_tiles_in};
 use tiny_llm::quantized::gpu::operands::Operands;
-use tiny_llm::quantized::gpu::tiled::{TileShape, tiled_in};
+use tiny_llm::quantized::gpu::plain::PLAIN;
+use tiny_llm::quantized::gpu::tiled::{TILED, TileShape, tiled_in};
 use tiny_llm::quantized::gpu::{GpuMatmul, dequantize_gpu, quantized_matmul_gpu_with};
 
 const DAY: &str = "week2_day3";
@@ -100,6 +103,26 @@ fn task_2_plain(
     check_multiply(GpuMatmul::Plain, name);
 }
 
+#[rstest]
+fn task_2_plain_sums_in_f32(
+    #[values("rounded_once_bf16", "rounded_once_f16", "sums_beyond_f16", "f32_bias_f16", "bf16_bias_f32")] name: &str,
+) {
+    check_multiply(GpuMatmul::Plain, name);
+}
+
+#[test]
+fn task_2_plain_of_very_many_tokens() {
+    check_far_tokens(&FarLaunch {
+        kernel: &PLAIN,
+        template: &[],
+        tokens: 1,
+        grid: [64, 1, 1],
+        threadgroup: 64,
+        threadgroup_position: "near + uint3(0, 67108864u, 0)",
+        token_axis: Some(1),
+    });
+}
+
 #[test]
 fn task_2_plain_around_a_threadgroup() {
     for format in [Format { group_size: 32, bits: 4 }, Format { group_size: 64, bits: 8 }] {
@@ -127,6 +150,28 @@ fn task_3_matvec(
     #[values("one_token_f32", "one_token_bf16", "vector_f16", "eight_bits_bf16", "batch_f16", "rows_f32")] name: &str,
 ) {
     check_multiply(GpuMatmul::Matvec, name);
+}
+
+#[rstest]
+fn task_3_matvec_sums_in_f32(
+    #[values("rounded_once_bf16", "rounded_once_f16", "sums_beyond_f16", "f32_bias_f16", "bf16_bias_f32")] name: &str,
+) {
+    check_multiply(GpuMatmul::Matvec, name);
+}
+
+#[test]
+fn task_3_matvec_of_very_many_tokens() {
+    let int = TemplateValue::Int;
+    check_far_tokens(&FarLaunch {
+        kernel: &MATVEC,
+        template: &[("TOKENS", int(1)), ("ROWS", int(4)), ("SIMD_GROUPS", int(1))],
+        tokens: 1,
+        grid: [16 * 32, 1, 1],
+        threadgroup: 32,
+        // Neighbours have the same outputs and other tokens.
+        threadgroup_position: "uint3(near.x * 67108865u + 67108864u, 0, 0)",
+        token_axis: None,
+    });
 }
 
 /// Few and many stretches of K, with and without a rest; numbers of outputs around those of a threadgroup.
@@ -165,7 +210,10 @@ fn task_3_matvec_cut_up_in_any_way(
 
 /// The given kernel for few tokens on the matrix units.
 #[rstest]
-fn task_3_matvec_tiles(#[values("one_token_bf16", "vector_f16", "batch_f16", "many_rows_bf16")] name: &str) {
+fn task_3_matvec_tiles(
+    #[values("one_token_bf16", "vector_f16", "batch_f16", "many_rows_bf16", "rounded_once_f16", "f32_bias_f16")]
+    name: &str,
+) {
     check_multiply(GpuMatmul::MatvecTiles, name);
 }
 
@@ -231,6 +279,35 @@ fn task_4_tiled(
 }
 
 #[rstest]
+fn task_4_tiled_sums_in_f32(
+    #[values("rounded_once_bf16", "rounded_once_f16", "sums_beyond_f16", "f32_bias_f16", "bf16_bias_f32")] name: &str,
+) {
+    check_multiply(GpuMatmul::Tiled, name);
+}
+
+#[test]
+fn task_4_tiled_of_very_many_tokens() {
+    let int = TemplateValue::Int;
+    check_far_tokens(&FarLaunch {
+        kernel: &TILED,
+        template: &[
+            ("O", TemplateValue::Dtype(Dtype::Float16)),
+            ("SPLITS", int(1)),
+            ("TILE_M", int(16)),
+            ("TILE_N", int(64)),
+            ("TILE_K", int(32)),
+            ("SIMD_M", int(1)),
+            ("SIMD_N", int(4)),
+        ],
+        tokens: 16,
+        grid: [128, 1, 1],
+        threadgroup: 128,
+        threadgroup_position: "near + uint3(4194304u, 0, 0)", // 2^26 / TILE_M
+        token_axis: None,
+    });
+}
+
+#[rstest]
 fn task_4_tiled_around_a_tile(#[values(1, 31, 32, 33, 64, 65)] tokens: usize) {
     let format = Format { group_size: 32, bits: 4 };
     sweep(GpuMatmul::Tiled, format, Dtype::Bfloat16, &[tokens], &[1, 63, 64, 65], &[1, 3]);
@@ -271,7 +348,18 @@ fn task_4_tiled_in_parts_of_k(#[values(2, 3, 7)] splits: usize) {
 }
 
 #[rstest]
-fn task_4_dequantized(#[values("rows_f32", "batch_f16", "many_rows_bf16", "many_rows_eight_bits_bf16")] name: &str) {
+fn task_4_dequantized(
+    #[values(
+        "rows_f32",
+        "batch_f16",
+        "many_rows_bf16",
+        "many_rows_eight_bits_bf16",
+        "f32_bias_f16",
+        "bf16_bias_f32",
+        "sums_beyond_f16"
+    )]
+    name: &str,
+) {
     check_multiply(GpuMatmul::Dequantized, name);
 }
 

@@ -3,6 +3,7 @@
 #[allow(dead_code)] // day 2.1 uses the rest
 mod cached_model;
 mod largest_allocation;
+#[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_models;
 mod refusals;
 #[path = "week2_day4/task_1_online_softmax.rs"]
@@ -14,18 +15,25 @@ mod task_5_splits_and_the_model;
 mod tiled;
 mod tiny_models;
 
-use grader::{Case, Fixture, Rng, Tolerance, check_close, check_tokens, expect_error, property, strided};
+use grader::{
+    Case, Fixture, Guarded, Rng, Tolerance, check_close, check_rule, check_tokens, expect_error, property, strided,
+};
+use half::{bf16, f16};
 use largest_allocation::LARGEST_ALLOCATION;
-use mlx_custom::set_num_threads;
+use mlx_custom::{Strided, set_num_threads};
 use mlx_rs::ops::indexing::{IntoStrideBy, TryIndexOp};
 use mlx_rs::ops::{broadcast_to, ones, select};
 use mlx_rs::{Array, Dtype};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use std::sync::atomic::Ordering;
-use tiled::{Inputs, Sizes, must};
+use tiled::{Inputs, Sizes, check_nan_rows, must};
+use tiny_llm::flash_attention::operand::Operand;
+use tiny_llm::flash_attention::schedule::one_thread;
+use tiny_llm::flash_attention::tile_rows::TileRows;
 use tiny_llm::flash_attention::{
-    Options, Schedule, Tiling, Variant, available_variants, flash_attention, flash_attention_with,
+    Attention, AttentionShape, Mask, Options, Schedule, Tiling, Variant, available_variants, flash_attention,
+    flash_attention_with,
 };
 use tiny_llm::{AttentionMask, Result};
 
@@ -82,7 +90,10 @@ fn task_3_attention(
         "mask_per_head_f16",
         "additive_mask_f32",
         "additive_mask_bf16",
-        "infinite_mask_f32"
+        "infinite_mask_f32",
+        "f32_inside_bf16",
+        "f32_inside_f16",
+        "large_values_f16"
     )]
     name: &str,
     #[values(false, true)] other_memory_order: bool,
@@ -208,6 +219,12 @@ fn task_3_tiles_that_nobody_sees_are_skipped() {
     (inputs.key, inputs.value) = (spoil(&inputs.key), spoil(&inputs.value));
     for variant in available_variants() {
         let options = Options { variant, schedule: Schedule::OneThread, tiling: SMALL_TILES };
+        let got = rows(inputs.flash(&AttentionMask::Causal, options));
+        let spoilt = (0..32).find(|row| row % 16 < 12 && got[*row].iter().any(|x| x.is_nan()));
+        let holds = spoilt.map_or(Ok(()), |row| Err(format!("query {} does not see it, and is NaN", row % 16)));
+        let cause = "looks like: the walk over the keys goes on to the last of all S; it ends with the last key that some row \
+                     of the tile sees";
+        check_rule("16 causal queries in tiles of 4, with NaN in key and value 15", holds, cause);
         let first = |array: Array| array.try_index((.., .., ..12)).map_err(Into::into);
         let got = inputs.flash(&AttentionMask::Causal, options).and_then(first);
         let name = "the first 12 of 16 causal queries, in tiles of 4, with NaN in key and value 15";
@@ -228,12 +245,46 @@ fn task_3_queries_that_see_nothing_are_nan_and_others_are_not() {
         for mask in [&allowed, &added] {
             let options = Options { variant, schedule: Schedule::OneThread, tiling: SMALL_TILES };
             let got = rows(inputs.flash(&AttentionMask::Array(mask.clone()), options));
-            let nan_rows: Vec<usize> = (0..32).filter(|&row| got[row].iter().any(|x| x.is_nan())).collect();
-            check_tokens("rows (of two heads with 16 queries) with NaN", &nan_rows, &[3, 19]);
-            assert!(got[3].iter().all(|x| x.is_nan()), "all of a row that sees nothing is NaN: {:?}", got[3]);
+            check_nan_rows("two heads with 16 queries", &got, &[3, 19]);
             check_tokens("the only visible value", &got[5], &last_value);
         }
     }
+}
+
+/// Hidden by a bool mask, whatever its score would have been: so large that nothing else would have any weight, or no number.
+#[test]
+fn task_3_a_hidden_key_may_score_anything() {
+    let mut rng = Rng::new(15);
+    let inputs = Inputs::random(&mut rng, SMALL, Dtype::Float32);
+    let mask = AttentionMask::Array(Array::from_iter((0..16 * 16).map(|at| at % 16 != 7), &[16, 16]));
+    let expected = rows(Ok(inputs.oracle(&mask)));
+    for number in [1e12, f32::INFINITY, f32::NAN] {
+        let keys = inputs.key.as_slice::<f32>().iter().enumerate();
+        let keys: Vec<f32> = keys.map(|(at, &x)| if at / 4 == 7 { number } else { x }).collect();
+        let key = Array::from_slice(&keys, inputs.key.shape());
+        let spoilt = Inputs { query: inputs.query.clone(), key, value: inputs.value.clone() };
+        for variant in available_variants() {
+            let options = Options { variant, schedule: Schedule::OneThread, tiling: SMALL_TILES };
+            let got = rows(spoilt.flash(&mask, options));
+            let is_near = |(got, expected): (&f32, &f32)| (got - expected).abs() < 1e-4;
+            let wrong = (0..32).find(|&row| !got[row].iter().zip(&expected[row]).all(|pair| is_near(pair)));
+            let holds =
+                wrong.map_or(Ok(()), |row| Err(format!("row {row} is {:?}, not {:?}", got[row], expected[row])));
+            let cause = "looks like: something is added to a hidden key's score, or it is made low; it becomes -inf, whatever it was";
+            check_rule(&format!("{}: a hidden key of numbers {number}", variant.name()), holds, cause);
+        }
+    }
+}
+
+#[rstest]
+fn task_3_the_answer_has_the_dtype_of_the_query(
+    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] query: Dtype,
+    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] keys: Dtype,
+) {
+    let sizes = Sizes { key_len: 21, head_dim: 8, ..SMALL };
+    let inputs = Inputs::random(&mut Rng::new(16), sizes, keys);
+    let inputs = Inputs { query: must(inputs.query.as_dtype(query)), ..inputs };
+    check_on_one_thread("mixed dtypes", &inputs, &AttentionMask::Causal);
 }
 
 /// What plain attention does with numbers that are none: they spoil whoever looks at them.
@@ -310,6 +361,151 @@ fn task_3_random_problems() {
             inputs.check("any problem", &mask, Options { variant, schedule: Schedule::OneThread, tiling });
         }
     });
+}
+
+/// Numbers that end where memory ends.
+enum GuardedFloats {
+    F32(Guarded<f32>),
+    F16(Guarded<f16>),
+    Bf16(Guarded<bf16>),
+}
+
+impl GuardedFloats {
+    fn random(rng: &mut Rng, n: usize, dtype: Dtype) -> Self {
+        let numbers: Vec<f32> = (0..n).map(|_| rng.normal() as f32).collect();
+        match dtype {
+            Dtype::Float16 => Self::F16(Guarded::new(&numbers.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>())),
+            Dtype::Bfloat16 => {
+                Self::Bf16(Guarded::new(&numbers.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>()))
+            }
+            _ => Self::F32(Guarded::new(&numbers)),
+        }
+    }
+
+    fn operand<'a>(&'a self, shape: &'a [usize; 4], strides: &'a [isize; 4]) -> Operand<'a> {
+        match self {
+            Self::F32(numbers) => Operand::F32(must(Strided::new(numbers, shape, strides))),
+            Self::F16(numbers) => Operand::F16(must(Strided::new(numbers, shape, strides))),
+            Self::Bf16(numbers) => Operand::Bf16(must(Strided::new(numbers, shape, strides))),
+        }
+    }
+
+    fn array(&self, shape: &[usize; 4]) -> Array {
+        let shape = shape.map(|n| n as i32);
+        match self {
+            Self::F32(numbers) => Array::from_slice(numbers, &shape),
+            Self::F16(numbers) => Array::from_slice(numbers, &shape),
+            Self::Bf16(numbers) => Array::from_slice(numbers, &shape),
+        }
+    }
+
+    fn expect_untouched(&self, what: &str) {
+        match self {
+            Self::F32(numbers) => numbers.expect_untouched(what),
+            Self::F16(numbers) => numbers.expect_untouched(what),
+            Self::Bf16(numbers) => numbers.expect_untouched(what),
+        }
+    }
+}
+
+fn row_major(shape: &[usize; 4]) -> [isize; 4] {
+    let [_, heads, rows, columns] = shape.map(|n| n as isize);
+    [heads * rows * columns, rows * columns, columns, 1]
+}
+
+/// Inputs, masks and answers that end at the end of a page: nothing behind them may be read or written.
+#[rstest]
+fn task_3_touches_nothing_behind_its_arrays(
+    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype,
+    #[values(5, 16, 24)] head_dim: usize,
+    #[values(0, 1, 2)] mask_kind: usize,
+) {
+    for (query_len, key_len) in [(1, 1), (1, 33), (3, 17), (19, 70)] {
+        let shape = AttentionShape { batch: 1, num_heads: 2, num_kv_heads: 1, query_len, key_len, head_dim };
+        let shapes = [[1, 2, query_len, head_dim], [1, 1, key_len, head_dim], [1, 2, query_len, key_len]];
+        let strides = shapes.map(|shape| row_major(&shape));
+        let mut rng = Rng::new(key_len as u64);
+        let mut random = |which: usize| GuardedFloats::random(&mut rng, shapes[which].iter().product(), dtype);
+        let (query, key, value, added) = (random(0), random(1), random(1), random(2));
+        let allowed = Guarded::new(
+            &(0..2 * query_len * key_len).map(|at| u8::from(at % 3 != 1 || key_len == 1)).collect::<Vec<_>>(),
+        );
+        let mask = match mask_kind {
+            0 => Mask::None,
+            1 => Mask::Allowed(must(Strided::new(&allowed, &shapes[2], &strides[2]))),
+            _ => Mask::Additive(added.operand(&shapes[2], &strides[2])),
+        };
+        let mask_array = match mask_kind {
+            0 => AttentionMask::None,
+            1 => {
+                let allowed: Vec<bool> = allowed.iter().map(|&x| x == 1).collect();
+                AttentionMask::Array(Array::from_slice(&allowed, &shapes[2].map(|n| n as i32)))
+            }
+            _ => AttentionMask::Array(added.array(&shapes[2])),
+        };
+        let inputs =
+            Inputs { query: query.array(&shapes[0]), key: key.array(&shapes[1]), value: value.array(&shapes[1]) };
+        let expected = rows(Ok(must(inputs.oracle(&mask_array).as_dtype(Dtype::Float32))));
+        for variant in available_variants() {
+            let attention = Attention {
+                shape,
+                query: query.operand(&shapes[0], &strides[0]),
+                key: key.operand(&shapes[1], &strides[1]),
+                value: value.operand(&shapes[1], &strides[1]),
+                scale: 1.0 / (head_dim as f32).sqrt(),
+                mask,
+                tiling: Tiling { positions: 4, keys: 16, splits: 1 },
+                variant,
+            };
+            let mut out = Guarded::new(&vec![f32::NAN; 2 * query_len * head_dim]);
+            one_thread(&attention, &mut out);
+            let name =
+                format!("{} with {query_len} queries, {key_len} keys, D = {head_dim}, {dtype:?}", variant.name());
+            for (row, expected) in expected.iter().enumerate() {
+                let got = &out[row * head_dim..][..head_dim];
+                let is_near = got
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (a - b).abs() < 0.02 + 0.02 * b.abs() || a.is_nan() && b.is_nan());
+                assert!(is_near, "{name}, row {row}: {got:?}, not {expected:?}");
+            }
+            for (numbers, what) in [(&query, "query"), (&key, "key"), (&value, "value"), (&added, "mask")] {
+                numbers.expect_untouched(&format!("{name}: {what}"));
+            }
+            allowed.expect_untouched(&format!("{name}: mask"));
+            out.expect_untouched(&format!("{name}: answer"));
+        }
+    }
+}
+
+/// A part of the keys on its own: NaN in all others shows who was looked at.
+#[test]
+fn task_3_takes_only_the_keys_that_it_is_given() {
+    let (query, mut keys) = (vec![0.5_f32; 8], vec![f32::NAN; 12 * 4]);
+    keys[4 * 4..9 * 4].fill(0.25);
+    let shapes = [[1, 2, 1, 4], [1, 1, 12, 4]];
+    let strides = shapes.map(|shape| row_major(&shape));
+    let shape = AttentionShape { batch: 1, num_heads: 2, num_kv_heads: 1, query_len: 1, key_len: 12, head_dim: 4 };
+    let tiling = Tiling { positions: 1, keys: 3, splits: 1 };
+    for variant in available_variants() {
+        let key = Operand::F32(must(Strided::new(&keys, &shapes[1], &strides[1])));
+        let attention = Attention {
+            shape,
+            query: Operand::F32(must(Strided::new(&query, &shapes[0], &strides[0]))),
+            key,
+            value: key,
+            scale: 1.0,
+            mask: Mask::None,
+            tiling,
+            variant,
+        };
+        let rows = TileRows { batch: 0, kv_head: 0, group: 2, first_position: 0, n_positions: 1 };
+        let partial = attention.attend(rows, 4..9).partial(1);
+        let is_right = (partial.sum - 5.0).abs() < 1e-4 && (partial.max - 0.5).abs() < 1e-4;
+        let holds = if is_right { Ok(()) } else { Err(format!("five equal scores of 0.5 give {partial:?}")) };
+        let cause = "looks like: TileKernel::run goes through other keys than those of its field `keys`; splits hand it a part of them";
+        check_rule(&format!("{}: keys 4 to 8 of 12, in tiles of 3", variant.name()), holds, cause);
+    }
 }
 
 fn attention_of_shapes(query: &[i32], key: &[i32], value: &[i32], mask: &AttentionMask) -> Result<Array> {

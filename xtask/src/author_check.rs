@@ -4,6 +4,7 @@
 //! untouched stubs, on the reference, on stored wrong answers, and on mutants of the reference.
 
 use crate::author_list;
+use crate::author_rules;
 use crate::author_solve;
 use crate::cargo::{self, Built};
 use crate::chapters::{Course, Selected, Task, test_and_reason};
@@ -25,7 +26,7 @@ use crate::table::{Align, Cell, Table};
 use crate::verdict::{Status, TaskReport};
 use crate::workspace::{Solution, Workspace};
 
-pub const PARTS: [&str; 6] = ["list", "stubs", "reference", "solve", "wrong", "mutants"];
+pub const PARTS: [&str; 7] = ["list", "rules", "stubs", "reference", "solve", "wrong", "mutants"];
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -83,6 +84,7 @@ pub fn run_parts(workspace: &Workspace, course: &Course, options: &Options) -> R
         }
         let part = match name {
             "list" => list(workspace, course)?,
+            "rules" => rules(workspace, course)?,
             "stubs" => untouched_stubs(workspace, course, &selected)?,
             "reference" => reference(workspace, &selected)?,
             "solve" => author_solve::each_task_alone(workspace, course, &selected)?,
@@ -115,6 +117,13 @@ fn list(workspace: &Workspace, course: &Course) -> Result<Part> {
     let mut part = Part::new("list");
     part.problems = author_list::problems(workspace, course)?;
     part.n_passed = course.tasks().count();
+    Ok(part)
+}
+
+/// Every rule that a day states has a test.
+fn rules(workspace: &Workspace, course: &Course) -> Result<Part> {
+    let mut part = Part::new("rules");
+    (part.n_passed, part.problems) = author_rules::check(workspace, course)?;
     Ok(part)
 }
 

@@ -1,5 +1,5 @@
 //! `tests/chapters.toml`, the one list of chapters and tasks, and the selections that a reader
-//! types: `1.1.2`, `1.1`, `1`, `all`.
+//! types: `1.1.2`, `1.1`, `1`, `all`. A long day is in parts: `2.2` is all of them, `2.2a` the first, `2.2a.1` its first task.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Course {
 /// One day of the course.
 #[derive(Debug, Clone)]
 pub struct Chapter {
-    /// `week.day`; stable, because progress is stored under it.
+    /// `week.day`, or `week.day` and a letter for a part of a day; stable, because progress is stored under it.
     pub id: String,
     pub title: String,
     /// The test target, and `tests/chapters/<test>.rs`.
@@ -78,10 +78,14 @@ impl Course {
             .find(|(_, task)| task.id == id)
     }
 
-    /// The tasks under `selector`: `all`, a week `1`, a day `1.1` or a task `1.1.2`.
+    /// The tasks under `selector`: `all`, a week `1`, a day `1.1` with all its parts, a part `2.2a` or a task `1.1.2`.
     pub fn select(&self, selector: &str) -> Result<Selected<'_>> {
+        let is_day = selector.matches('.').count() == 1;
         let below = |id: &str| {
-            selector == "all" || id.strip_prefix(selector).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            selector == "all"
+                || id.strip_prefix(selector).is_some_and(|rest| {
+                    rest.is_empty() || rest.starts_with('.') || (is_day && part_of_day(rest).is_some())
+                })
         };
         let selected: Selected<'_> = self
             .chapters
@@ -92,7 +96,26 @@ impl Course {
         if selected.is_empty() { Err(self.unknown(selector)) } else { Ok(selected) }
     }
 
+    /// The parts of the day of a task id that has no letter, such as `2.2.7`: empty unless that day is in parts.
+    fn parts_of_day(&self, selector: &str) -> Vec<&str> {
+        let Some((day, _)) = selector.rsplit_once('.').filter(|(day, _)| day.contains('.')) else { return Vec::new() };
+        let is_part = |id: &&str| id.strip_prefix(day).is_some_and(|rest| part_of_day(rest).is_some());
+        self.chapters.iter().map(|chapter| chapter.id.as_str()).filter(is_part).collect()
+    }
+
     fn unknown(&self, selector: &str) -> Error {
+        let parts = self.parts_of_day(selector);
+        if let [first, .., last] = parts[..] {
+            let day = &first[..first.len() - 1];
+            let tasks = |id: &&str| {
+                let n =
+                    self.chapters.iter().find(|chapter| chapter.id == **id).map_or(0, |chapter| chapter.tasks.len());
+                format!("{id}.1 to {id}.{n}")
+            };
+            let tasks: Vec<String> = parts.iter().map(tasks).collect();
+            return Error::new(format!("there is no task `{selector}`: day {day} was split into {first} to {last}"))
+                .remedy(format!("its tasks are {}; `{day}` is all of them", tasks.join(", ")));
+        }
         let what = if selector.matches('.').count() == 2 { "task" } else { "chapter" };
         let mut known: Vec<&str> = self.chapters.iter().map(|c| c.id.as_str()).collect();
         // A mistyped task of a known day: name that day's tasks instead of all days.
@@ -118,6 +141,21 @@ impl Course {
         }
         Ok(())
     }
+}
+
+/// The letter in front of `rest`, the end of an id after `week.day`, if it is that of a part: `a`, `a.1`.
+fn part_of_day(rest: &str) -> Option<char> {
+    let letter = rest.chars().next().filter(char::is_ascii_lowercase)?;
+    (rest.len() == 1 || rest[1..].starts_with('.')).then_some(letter)
+}
+
+/// Whether this is the form of a task's id: `1.1.2`, or `2.2a.1` in a day that is in parts.
+pub fn is_task_id(text: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = text.split('.').collect();
+    let [week, day, number] = parts[..] else { return false };
+    let day = day.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(day);
+    is_number(week) && is_number(day) && is_number(number)
 }
 
 impl Task {
@@ -270,6 +308,51 @@ mod tests {
         assert_eq!(ids(&course, "1.1"), ["1.1.1", "1.1.10"]);
         assert_eq!(ids(&course, "1"), ["1.1.1", "1.1.10", "1.2.1"]);
         assert_eq!(ids(&course, "all"), ["1.1.1", "1.1.10", "1.2.1"]);
+    }
+
+    /// Day 1.2 in two parts.
+    fn in_parts() -> Course {
+        let part = |letter: &str| {
+            let (_, second) = TWO_DAYS.split_once("[[chapter]]\n        id = \"1.2\"").unwrap();
+            let text = format!("[[chapter]]\n        id = \"1.2\"{second}");
+            text.replace("\"1.2\"", &format!("\"1.2{letter}\"")).replace("1.2.1", &format!("1.2{letter}.1"))
+        };
+        let (first, _) = TWO_DAYS.split_once("[[chapter]]\n        id = \"1.2\"").unwrap();
+        Course::parse(&format!("{first}{}{}", part("a"), part("b"))).unwrap()
+    }
+
+    #[test]
+    fn a_day_in_parts_is_picked_whole_or_by_its_letter() {
+        let course = in_parts();
+        assert_eq!(ids(&course, "1.2"), ["1.2a.1", "1.2b.1"]);
+        assert_eq!(ids(&course, "1.2b"), ["1.2b.1"]);
+        assert_eq!(ids(&course, "1.2a.1"), ["1.2a.1"]);
+        assert_eq!(ids(&course, "1"), ["1.1.1", "1.1.10", "1.2a.1", "1.2b.1"]);
+        assert_eq!(ids(&course, "1.1"), ["1.1.1", "1.1.10"]);
+    }
+
+    #[test]
+    fn an_id_from_before_a_day_was_split_says_which_there_are() {
+        let course = in_parts();
+        let message = course.select("1.2.7").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "there is no task `1.2.7`: day 1.2 was split into 1.2a to 1.2b; its tasks are 1.2a.1 to 1.2a.1, 1.2b.1 to 1.2b.1; \
+             `1.2` is all of them"
+        );
+        for unknown in ["1.2c", "1.2ab", "1.2a.2", "1.2A"] {
+            assert!(course.select(unknown).unwrap_err().to_string().starts_with("there is no"), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_task_id_is_three_numbers_and_perhaps_a_letter_after_the_second() {
+        for id in ["1.1.2", "2.2a.1", "12.3b.10"] {
+            assert!(is_task_id(id), "{id}");
+        }
+        for id in ["1.1", "1.1.2.3", "1a.1.1", "1.1.1a", "1.ab.1", "1.1ab.1", "1.a.1", "", "1..1", "1.1A.1"] {
+            assert!(!is_task_id(id), "{id}");
+        }
     }
 
     #[test]

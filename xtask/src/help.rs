@@ -179,7 +179,7 @@ build, and what part of this machine's memory bandwidth and arithmetic that is.
 
 Options
   --solution WHO          student, reference or both (see `cargo xtask chat --help`)
-  --stages LIST           dense, cached, quantized, fused, flash; or all. By default the last one
+  --stages LIST           dense, cached, packed, quantized, fused, flash; or all. By default the last one
                           that the solution has reached
   --compare LIST          llama.cpp, mlx-lm. On first use they are installed with pip, each into a
                           virtual environment in the cache folder; llama.cpp is compiled for this
@@ -276,7 +276,7 @@ The last line is `N passed, N failed`, summed over all test binaries and steps."
       --check      into a temporary folder, and compare with the committed files
   cargo xtask author check                 is the course itself right?
       --chapter 1.1    one chapter or one week
-      --only PART      list, stubs, reference, solve, wrong or mutants
+      --only PART      list, rules, stubs, reference, solve, wrong or mutants
       --mutant NAME    only mutants whose id contains NAME; many share one build, which must
                        pass the tests while none of them is active
       --json           the outcome of every part as JSON

@@ -21,6 +21,7 @@ pub mod arguments;
 pub mod author;
 pub mod author_check;
 pub mod author_list;
+pub mod author_rules;
 pub mod author_solve;
 pub mod bench;
 pub mod bench_options;

@@ -104,6 +104,7 @@ impl Progress {
 /// `cargo xtask progress`: a row for every day, a mark for every task.
 pub fn show(workspace: &Workspace, course: &Course, style: Style) -> Result<Verdict> {
     let progress = Progress::load(workspace);
+    let id_width = course.chapters.iter().map(|c| c.id.len()).max().unwrap_or(0);
     let width = course.chapters.iter().map(|c| c.title.chars().count()).max().unwrap_or(0);
     let mut week = "";
     for chapter in &course.chapters {
@@ -115,7 +116,13 @@ pub fn show(workspace: &Workspace, course: &Course, style: Style) -> Result<Verd
         let marks: Vec<String> = chapter.tasks.iter().map(|t| mark(&progress, &t.id, style)).collect();
         let padding = " ".repeat(width - chapter.title.chars().count());
         let done = chapter.tasks.iter().filter(|t| progress.passed(&t.id)).count();
-        say!("  {}  {}{padding}  {}   {done}/{}", chapter.id, chapter.title, marks.join(" "), chapter.tasks.len());
+        say!(
+            "  {:<id_width$}  {}{padding}  {}   {done}/{}",
+            chapter.id,
+            chapter.title,
+            marks.join(" "),
+            chapter.tasks.len()
+        );
     }
     let done = progress.n_passed(course);
     let all = course.tasks().count();

@@ -10,6 +10,7 @@
 //! `reference/` is the source; the generated crate keeps the markers of the first two kinds, so
 //! `diff`, `solve` and `reset` find the same lines in the learner's file and touch no others.
 
+use crate::chapters;
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,8 +97,7 @@ fn opening(trimmed: &str, index: usize) -> Result<Option<Region>> {
         Some(task) => (Kind::Helpers, task),
         None => (Kind::Body, head),
     };
-    let parts: Vec<&str> = task.split('.').collect();
-    if parts.len() != 3 || parts.iter().any(|p| p.is_empty() || !p.bytes().all(|b| b.is_ascii_digit())) {
+    if !chapters::is_task_id(task) {
         return Err(at(index, &format!("`{task}` is not a task id such as 1.1.2")));
     }
     if name.trim().is_empty() {

@@ -64,10 +64,10 @@ const BUILT_IN_THE_COURSE: [(&str, &str); 9] = [
     ("softmax", "you write it on day 1.1"),
     ("sigmoid", "you write SiLU on day 1.4"),
     ("categorical", "you write sampling on day 1.7"),
-    ("quantize", "you write quantized arithmetic on days 2.2 and 2.3"),
-    ("dequantize", "you write quantized arithmetic on days 2.2 and 2.3"),
-    ("quantized_matmul", "you write it on days 2.2 and 2.3"),
-    ("gather_qmm", "you write quantized arithmetic on days 2.2 and 2.3"),
+    ("quantize", "you write quantized arithmetic on days 2.2a to 2.3"),
+    ("dequantize", "you write quantized arithmetic on days 2.2a to 2.3"),
+    ("quantized_matmul", "you write it on days 2.2a to 2.3"),
+    ("gather_qmm", "you write quantized arithmetic on days 2.2a to 2.3"),
 ];
 
 /// A note if a compile error comes from reaching for a part of mlx-rs that the course builds.

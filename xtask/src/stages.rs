@@ -20,11 +20,12 @@ impl Stage {
 }
 
 /// In the order of the course; each contains the ones before it.
-pub const STAGES: [Stage; 5] = [
+pub const STAGES: [Stage; 6] = [
     Stage { name: "dense", day: None },
     Stage { name: "cached", day: Some("2.1") },
-    Stage { name: "quantized", day: Some("2.2") },
-    Stage { name: "fused", day: Some("2.2") },
+    Stage { name: "packed", day: Some("2.2a") },
+    Stage { name: "quantized", day: Some("2.2b") },
+    Stage { name: "fused", day: Some("2.2c") },
     Stage { name: "flash", day: Some("2.4") },
 ];
 
@@ -59,13 +60,15 @@ mod tests {
                  hints = [\"a\", \"b\", \"c\"]\nanchor = \"task-1-t\"\npasses_untouched = []\n"
             )
         };
-        let course = Course::parse(&["2.1", "2.2", "2.4"].map(chapter).concat()).unwrap();
+        let course = Course::parse(&["2.1", "2.2a", "2.2b", "2.2c", "2.4"].map(chapter).concat()).unwrap();
         let last = |marks: &str| reached(&course, &Progress::parse(marks)).last().unwrap().name;
         assert_eq!(last(""), "dense");
         assert_eq!(last("2.1.1 pass\n"), "cached");
-        assert_eq!(last("2.1.1 pass\n2.2.1 pass\n"), "fused");
-        assert_eq!(last("2.1.1 pass\n2.2.1 tried\n2.4.1 pass\n"), "cached");
-        assert_eq!(last("2.1.1 pass\n2.2.1 pass\n2.4.1 pass\n"), "flash");
+        assert_eq!(last("2.1.1 pass\n2.2a.1 pass\n"), "packed");
+        assert_eq!(last("2.1.1 pass\n2.2a.1 pass\n2.2b.1 pass\n"), "quantized");
+        assert_eq!(last("2.1.1 pass\n2.2a.1 tried\n2.4.1 pass\n"), "cached");
+        assert_eq!(last("2.1.1 pass\n2.2a.1 pass\n2.2b.1 pass\n2.2c.1 pass\n"), "fused");
+        assert_eq!(last("2.1.1 pass\n2.2a.1 pass\n2.2b.1 pass\n2.2c.1 pass\n2.4.1 pass\n"), "flash");
     }
 
     #[test]
@@ -73,6 +76,9 @@ mod tests {
         let names = |list| parse(list).unwrap().iter().map(|stage| stage.name).collect::<Vec<_>>();
         assert_eq!(names("flash,dense"), ["dense", "flash"]);
         let error = parse("dense,fast").unwrap_err().to_string();
-        assert_eq!(error, "there is no stage `fast`; choose from dense, cached, quantized, fused, flash, or all");
+        assert_eq!(
+            error,
+            "there is no stage `fast`; choose from dense, cached, packed, quantized, fused, flash, or all"
+        );
     }
 }

@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[
     Step { name: "fmt", about: "the code is formatted", run: fmt },
     Step { name: "stubs", about: "crates/tiny-llm is what reference/ generates", run: stubs },
     Step { name: "list", about: "hints, markers, fences and mutants are complete", run: |w| course(w, "list") },
+    Step { name: "rules", about: "every rule that a day states has a test", run: |w| course(w, "rules") },
     Step { name: "clippy", about: "no warnings in any crate", run: clippy },
     Step { name: "unit", about: "tests of every crate, the runner's own among them", run: unit },
     Step { name: "reference", about: "the reference passes every chapter's tests", run: |w| course(w, "reference") },

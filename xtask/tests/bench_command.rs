@@ -24,7 +24,7 @@ fn mistakes_are_one_line() {
     );
     assert_refused(
         &course.run(&["bench", "--stages", "dense,fast"]),
-        "there is no stage `fast`; choose from dense, cached, quantized, fused, flash, or all",
+        "there is no stage `fast`; choose from dense, cached, packed, quantized, fused, flash, or all",
     );
     assert_refused(
         &course.run(&["bench", "--repeats", "many"]),

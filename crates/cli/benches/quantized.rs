@@ -1,4 +1,4 @@
-//! Multiplication by a 4-bit matrix, day 2.2: the operation, and the kernels by themselves.
+//! Multiplication by a 4-bit matrix, day 2.2b: the operation, and the kernels by themselves.
 //!
 //! The sizes are those of SmolLM2-135M and Qwen2.5-0.5B, `[O, I]` in groups of 32, and an output head. Few tokens count
 //! bytes of weights, which are read from memory: each product takes the next of so many copies that a cache doesn't hold

@@ -12,8 +12,7 @@ use crate::report;
 
 pub fn run(arguments: &Chat) -> Result<()> {
     let loaded = load(&arguments.model)?;
-    let template =
-        loaded.checkpoint.chat_template().context("only an instruction-tuned model can chat; use `generate`")?;
+    let template = loaded.checkpoint.chat_template()?;
     let tokenizer = loaded.tokenizer()?;
     let mut conversation = Conversation { loaded, tokenizer, template, messages: Vec::new() };
     if let Some(system) = &arguments.system {

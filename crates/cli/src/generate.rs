@@ -31,7 +31,10 @@ pub fn stream(
     arguments: &SamplingArguments,
     show: bool,
 ) -> Result<Generation> {
-    let mut sampler = Sampler::from_options(&arguments.sampler_options()?)?;
+    let sampler_options = arguments.sampler_options()?;
+    // Day 6's engine talks: what only asks for the most likely token needs nothing of day 7.
+    let is_greedy = sampler_options.temperature == 0.0 && sampler_options.repetition_penalty.is_none();
+    let mut sampler = if is_greedy { Sampler::greedy() } else { Sampler::from_options(&sampler_options)? };
     let options = GenerateOptions {
         max_tokens: arguments.max_tokens,
         stop_tokens: loaded.checkpoint.config().eos_token_ids.clone(),

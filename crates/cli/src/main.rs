@@ -33,6 +33,10 @@ use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 
+/// A model may come from a stranger, and with it a chat template and a tokenizer.
+#[global_allocator]
+static ALLOCATOR: checkpoint::BoundedAllocator = checkpoint::BoundedAllocator;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     mlx_custom::keep_freed_memory();

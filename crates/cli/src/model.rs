@@ -1,6 +1,7 @@
 //! From the command line to a loaded model.
 
 use std::io::IsTerminal;
+use std::sync::Once;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +11,7 @@ use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, Device, DeviceType, Dtype};
 
 use crate::arguments::{DeviceArgument, DtypeArgument, Input, ModelArguments};
+use crate::engine::quantized::kernel::chosen_kernel;
 use crate::engine::{self, Qwen2Model, Stage};
 use crate::kernels;
 
@@ -45,7 +47,7 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     spinner.finish_and_clear();
     let summary = checkpoint.summary()?;
     let place = match device {
-        engine::Device::Cpu => "CPU".to_owned(),
+        engine::Device::Cpu => format!("CPU{}", way_to_multiply(arguments.stage)?),
         engine::Device::Gpu => format!("GPU ({})", GpuBackend::current()?.word()),
     };
     eprintln!(
@@ -58,6 +60,15 @@ pub fn load(arguments: &ModelArguments) -> Result<Loaded> {
     Ok(Loaded { checkpoint, model, dtype, is_on_gpu, stage: arguments.stage })
 }
 
+/// What multiplies by packed weights on the CPU, where a stage has them: " (avx2 kernel)".
+fn way_to_multiply(stage: Stage) -> Result<String> {
+    Ok(match stage {
+        Stage::Dense | Stage::Cached => String::new(),
+        Stage::Packed => " (plain loops)".to_owned(),
+        _ => format!(" ({} kernel)", chosen_kernel().map_err(anyhow::Error::msg)?.name()),
+    })
+}
+
 /// How much there is, and how much of it one token needs: an embedding that is no output head is a look-up.
 pub struct WeightBytes {
     pub all: u64,
@@ -67,14 +78,17 @@ pub struct WeightBytes {
 impl Loaded {
     /// Read only where text is involved: token ids work without a tokenizer.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        Ok(self.checkpoint.tokenizer()?)
+        static SAID: Once = Once::new();
+        let tokenizer = self.checkpoint.tokenizer()?;
+        SAID.call_once(|| tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: tokenizer: {warning}")));
+        Ok(tokenizer)
     }
 
     /// Bytes of the weights in the form in which the model computes with them.
     pub fn weight_bytes(&self) -> Result<WeightBytes> {
         let mut bytes = WeightBytes { all: 0, per_token: 0 };
         for (name, shape) in self.checkpoint.tensors() {
-            let quantized = match self.stage >= Stage::Quantized {
+            let quantized = match self.stage >= Stage::Packed {
                 true => self.checkpoint.quantized(&name)?,
                 false => None,
             };

@@ -11,7 +11,7 @@
 //! | `ops::softmax`, `ops::softmax_axis`, `ops::softmax_axes` | day 1.1 |
 //! | `ops::sigmoid` | day 1.4 |
 //! | `random::categorical` | day 1.7 |
-//! | `ops::quantize`, `ops::dequantize`, `ops::quantized_matmul`, `ops::gather_qmm` | days 2.2 and 2.3 |
+//! | `ops::quantize`, `ops::dequantize`, `ops::quantized_matmul`, `ops::gather_qmm` | days 2.2a to 2.3 |
 //!
 //! This is a rule of the dependency graph and not a search through your text: where one of these names is
 //! used, the compiler says that it does not exist, or asks for an argument of a type in
@@ -30,7 +30,7 @@ pub mod built_in_the_course {
     pub enum YouBuildSiluOnDay1_4 {}
     /// You write sampling from a distribution yourself on day 1.7.
     pub enum YouBuildSamplingOnDay1_7 {}
-    /// You write quantized arithmetic yourself on days 2.2 and 2.3.
+    /// You write quantized arithmetic yourself on days 2.2a to 2.3.
     pub enum YouBuildQuantizedMatmulOnDay2_2 {}
 }
 

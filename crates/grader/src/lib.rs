@@ -19,7 +19,8 @@
 //!
 //! In reading order: [`values`] (arrays as f64), [`compare`] (the tolerance), [`fixture`], [`cause`]
 //! and [`layout`] (what went wrong), [`report`] (the message), [`check`] (pass or panic), [`results`]
-//! (the stream that the runner reads), [`property`] (seeded random tests), [`self_test`] (the grader
+//! (the stream that the runner reads), [`property`] (seeded random tests), [`guarded`] (memory that
+//! ends at a page that must not be touched), [`self_test`] (the grader
 //! graded with wrong answers).
 
 pub mod cause;
@@ -27,17 +28,21 @@ pub mod check;
 pub mod compare;
 pub mod fixture;
 mod fixture_file;
+pub mod guarded;
 pub mod layout;
 mod places;
 pub mod property;
 pub mod report;
 pub mod results;
+mod rule;
 pub mod self_test;
 pub mod values;
 
 pub use check::{check_close, check_tokens, expect_error, expect_error_of_kind};
 pub use compare::Tolerance;
 pub use fixture::{Case, Fixture, FixtureError};
+pub use guarded::Guarded;
 pub use property::{Rng, property};
+pub use rule::check_rule;
 pub use self_test::{Verdict, wrong_variants};
 pub use values::strided;

@@ -17,6 +17,12 @@ pub trait LogitFilter {
     /// # Errors
     /// [`Error::InvalidArgument`] when the filter's parameter makes no sense.
     fn apply(&self, logits: &Array, history: &[Vec<u32>]) -> Result<Array>;
+
+    /// Whether it looks at logits and history and returns the logits as they are. Tests and logs have such filters;
+    /// [`Sampler::greedy_watched_by`](crate::Sampler::greedy_watched_by) takes one before day 1.7 is written.
+    fn only_looks(&self) -> bool {
+        false
+    }
 }
 
 /// Divides the logits: below 1 sharpens the distribution, above 1 flattens it. Must be above 0.

@@ -12,9 +12,11 @@ pub enum Stage {
     Dense,
     /// Day 2.1: keys and values of earlier tokens are kept.
     Cached,
-    /// Day 2.2: weights that the checkpoint stores quantized stay so.
+    /// Day 2.2a: weights that the checkpoint stores quantized stay so, and are multiplied in plain loops.
+    Packed,
+    /// Day 2.2b: they are multiplied by a fast kernel.
     Quantized,
-    /// Day 2.2: neighbouring small operations run as one.
+    /// Day 2.2c: neighbouring small operations run as one.
     Fused,
     /// Day 2.4: attention never holds its matrix of scores.
     #[default]
@@ -23,13 +25,14 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which the course reaches them.
-    pub const ALL: [Self; 5] = [Self::Dense, Self::Cached, Self::Quantized, Self::Fused, Self::Flash];
+    pub const ALL: [Self; 6] = [Self::Dense, Self::Cached, Self::Packed, Self::Quantized, Self::Fused, Self::Flash];
 
     /// As it is written on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
             Self::Cached => "cached",
+            Self::Packed => "packed",
             Self::Quantized => "quantized",
             Self::Fused => "fused",
             Self::Flash => "flash",

@@ -29,6 +29,8 @@ impl StopStringMatcher {
     }
 
     /// Takes the next piece of text, and says what can be shown and whether a stop string is complete.
+    ///
+    /// After a match nothing stays held back: the stop string and what followed it in this piece are dropped.
     pub fn push(&mut self, text: &str) -> StopStringOutcome {
         // [task 1.6.3] StopStringMatcher::push
         todo!("week 1 day 6 task 3: StopStringMatcher::push - see book/src/week1/day6.md")

@@ -1,4 +1,4 @@
-//! The kernels of day 2.2 on this processor: which it can run, whether their numbers are right, and how fast they are.
+//! The kernels of day 2.2b on this processor: which it can run, whether their numbers are right, and how fast they are.
 //!
 //! `cargo run --release --package tiny-llm-reference --example kernel_table`
 //!

@@ -1,4 +1,4 @@
-//! A transformer block of five operations besides its cache.
+//! A transformer block of four operations besides attention and the cache.
 
 use mlx_custom::Constant;
 use mlx_rs::Array;
@@ -47,7 +47,7 @@ impl FusedBlock {
         {
             return Ok(output);
         }
-        // [task 2.2.10] FusedBlock::forward
+        // [task 2.2c.5] FusedBlock::forward
         let offset = cache.as_ref().map_or(Offset::Same(0), |cache| cache.offset());
         let eps = self.rms_norm_eps;
         let [query, key, value] = norm_qkv_rope(x, &self.input_layernorm, eps, &self.qkv, rope, offset)?;

@@ -11,7 +11,7 @@ use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 use crate::quantized::view::MatrixView;
 
-/// `residual + x Wᵀ`: `[B, L, O]`, in the residual's dtype, which is `x`'s too.
+/// `residual + x Wᵀ`: `[B, L, O]`, in the residual's dtype, which is `x`'s too. The sum is computed in f32 and rounded once.
 ///
 /// `x` is `[B, L, I]`, or `[B, H, L, D]` with `I = H D`: then the heads of a token are taken one after the other, as
 /// `swap_axes` and `reshape` would put them, without a copy.
@@ -96,7 +96,7 @@ pub(super) fn add_projection<T: Float>(
         _ => return Err("x has neither three nor four axes".into()),
     };
     let has_heads = x.shape().len() == 4;
-    // [task 2.2.10] linear_add
+    // [task 2.2c.3] linear_add
     let kernel = chosen_kernel()?;
     let n_tokens = out.len() / matrix.outputs;
     let activations = quantize_tokens(kernel, matrix, n_tokens, |token, row| {
@@ -123,7 +123,7 @@ pub(super) fn add_projection<T: Float>(
     // [end]
 }
 
-// [task 2.2.10 helpers] one row of a strided tensor
+// [task 2.2c.3 helpers] one row of a strided tensor
 /// Fills `to` with the row along the last axis that begins at `index`.
 fn copy_row<T: Float>(x: &Strided<'_, T>, index: &[usize], to: &mut [f32]) {
     let axis = index.len() - 1;

@@ -189,7 +189,7 @@ impl QkvParameters {
             Some([q, k, v]) => [Some(floats(q)?), Some(floats(k)?), Some(floats(v)?)],
             None => [None; 3],
         };
-        // [task 2.2.10] norm_qkv_rope
+        // [task 2.2c.4] norm_qkv_rope
         let tables = Tables { cos, sin, half: cos.len() / n_positions };
         let (kernel, n_tokens) = (chosen_kernel()?, x.len() / matrices[0].inputs);
         let activations = quantize_tokens(kernel, &matrices[0], n_tokens, |token, row| {
@@ -239,7 +239,7 @@ impl QkvParameters {
     }
 }
 
-// [task 2.2.10 helpers] rotating a head
+// [task 2.2c.4 helpers] rotating a head
 /// Heads that a thread rotates before it looks for more.
 const ROWS_TO_ROTATE: usize = 64;
 

@@ -6,7 +6,7 @@ use mlx_rs::Dtype;
 /// `row / sqrt(mean(row²) + eps) * weight(i)`, with f32 statistics as [`RmsNorm`](crate::RmsNorm).
 #[inline]
 pub fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
-    // [task 2.2.10] rms_norm_row
+    // [task 2.2c.1] rms_norm_row
     // Eight sums side by side: one alone would wait for each addition.
     let mut sums = [0.0f32; 8];
     let chunks = row.as_chunks::<8>();

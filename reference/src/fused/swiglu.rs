@@ -13,7 +13,9 @@ use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 use crate::quantized::view::MatrixView;
 
-/// `silu(gate(n)) * up(n)` with `n = rms_norm(x)`: `[.., E]` to `[.., I]`.
+/// `silu(gate(n)) * up(n)` with `n = rms_norm(x)`: `[.., E]` to `[.., I]`, in `x`'s dtype. Everything inside is f32, and the
+/// result is rounded once. SiLU of large negative numbers is as that of day 1.4: small and negative, not 0 as long as f32 has
+/// such a number.
 ///
 /// - `norm_weight`: `[E]`, f32
 /// - `gate`, `up`: `[I, E]`, with the same group size and bits
@@ -86,7 +88,7 @@ pub(super) fn gate_up<T: Float>(
     [gate, up]: [&MatrixView<'_>; 2],
     out: &mut [T],
 ) -> Result<(), OperationError> {
-    // [task 2.2.10] norm_swiglu
+    // [task 2.2c.2] norm_swiglu
     let (kernel, n_tokens) = (chosen_kernel()?, x.len() / gate.inputs);
     let activations = quantize_tokens(kernel, gate, n_tokens, |token, row| {
         for (to, from) in row.iter_mut().zip(&x[token * gate.inputs..]) {
@@ -115,9 +117,11 @@ pub(super) fn gate_up<T: Float>(
     // [end]
 }
 
-// [task 2.2.10 helpers] silu of one number
-/// For large negative `x` the exponential is infinite and the quotient a negative zero; the tail before is exact.
+// [task 2.2c.2 helpers] silu of one number
+/// The exponential of a negative number never overflows, so that below -88 there is still a small negative number.
 fn silu(x: f32) -> f32 {
-    x / (1.0 + (-x).exp())
+    let small = (-x.abs()).exp();
+    let sigmoid = if x < 0.0 { small } else { 1.0 } / (1.0 + small);
+    x * sigmoid
 }
 // [end]

@@ -2,8 +2,9 @@
 //!
 //! Integer products are exact and an AVX2 core multiplies twice as many 16-bit integers per cycle as f32 numbers. The
 //! price is one rounding: within a group the step is `max |x| / 32767`, so an activation moves by at most
-//! 1/65534 of the largest one in its group. bf16, in which GPUs hold activations, rounds 128 times as coarsely; the
-//! 8-bit activations that other engines use on CPUs, 258 times.
+//! 1/65534 of the largest one in its group. bf16, in which GPUs hold activations, moves the largest one by 128 to 256 times
+//! as much, and only values below 1/128 of it by less. The 8-bit activations that other engines use on CPUs are 258 times as
+//! coarse.
 
 use crate::quantized::view::MatrixView;
 
@@ -85,8 +86,12 @@ impl Activations {
 /// - `integers`: `[chunks, planes, LANES]`, already zero after the row's end
 /// - `scales`, `sums`: `[groups]`
 ///
-/// A group of zeros has scale 0. A group that holds NaN or an infinity has scale and sum NaN, so that whatever is
-/// computed from it is NaN too.
+/// In each group the step is `max |x| / 32767`, and an integer is `x / step`, rounded to the nearest; halves go to the even
+/// neighbour. `scales` holds the step, `sums` the step times the sum of the integers.
+///
+/// A group whose step is below f32's smallest normal number, [`f32::MIN_POSITIVE`], counts as zeros: integers, scale and
+/// sum are 0. A group that holds NaN or an infinity has scale and sum NaN, so that whatever is computed from it is NaN too;
+/// its integers don't matter.
 #[inline(always)] // so that it is compiled for the instruction set of its caller
 pub fn quantize_row(
     x: &[f32],
@@ -96,7 +101,7 @@ pub fn quantize_row(
     scales: &mut [f32],
     sums: &mut [f32],
 ) {
-    // [task 2.2.4] quantize_row
+    // [task 2.2b.1] quantize_row
     match planes {
         2 => quantize_row_in_planes::<2>(x, group_size, integers, scales, sums),
         _ => quantize_row_in_planes::<4>(x, group_size, integers, scales, sums),
@@ -104,7 +109,7 @@ pub fn quantize_row(
     // [end]
 }
 
-// [task 2.2.4 helpers] rounding a row
+// [task 2.2b.1 helpers] rounding a row
 /// Adding this to a float of magnitude below 2^22 leaves the nearest integer in the low bits of its representation.
 const ROUND_TO_LOW_BITS: f32 = 12_582_912.0; // 1.5 * 2^23
 
@@ -128,8 +133,9 @@ fn quantize_row_in_planes<const P: usize>(
             largest = largest.max(v.abs());
             not_finite += v * 0.0;
         }
-        let scale = largest / 32767.0;
-        let inverse = if scale > 0.0 { 32767.0 / largest } else { 0.0 };
+        let step = largest / 32767.0;
+        // Below the normal numbers a step is inexact, and its inverse infinite.
+        let (scale, inverse) = if step >= f32::MIN_POSITIVE { (step, 32767.0 / largest) } else { (0.0, 0.0) };
         let mut sum = 0i32;
         let start = group_idx * group_size;
         // Runs of a group lie in one chunk: groups and chunks are both powers of two.

@@ -20,7 +20,7 @@ pub const SMALLEST_SCALE: f32 = 1e-7;
 /// 4 or 8.
 pub fn pack(integers: &Array, bits: usize) -> Result<Array> {
     let per_word = integers_per_word("pack", integers, bits)?;
-    // [task 2.2.1] pack
+    // [task 2.2a.1] pack
     let Some((&len, leading)) = integers.shape().split_last() else {
         return Err(Error::invalid("pack", "a single integer has no last axis"));
     };
@@ -42,7 +42,7 @@ pub fn pack(integers: &Array, bits: usize) -> Result<Array> {
 /// [`Error::InvalidArgument`] when the words are not u32 or `bits` is not 4 or 8.
 pub fn unpack(packed: &Array, bits: usize) -> Result<Array> {
     let per_word = integers_per_word("unpack", packed, bits)?;
-    // [task 2.2.1] unpack
+    // [task 2.2a.1] unpack
     let Some((&n_words, leading)) = packed.shape().split_last() else {
         return Err(Error::invalid("unpack", "a single word has no last axis"));
     };
@@ -52,7 +52,7 @@ pub fn unpack(packed: &Array, bits: usize) -> Result<Array> {
     // [end]
 }
 
-// [task 2.2.1 helpers] place values
+// [task 2.2a.1 helpers] place values
 /// `2^(bits * i)` for the integers `i` of a word, as u32: multiplying shifts up, dividing shifts down.
 fn place_values(bits: usize) -> Array {
     Array::from_iter((0..32).step_by(bits).map(|shift| 1_u32 << shift), &[32 / bits as i32])
@@ -67,7 +67,7 @@ pub fn dequantize(matrix: &QuantizedMatrix, dtype: Dtype) -> Result<Array> {
     if !is_float(dtype) {
         return Err(Error::invalid("dequantize", format!("weights are floating-point numbers, not {dtype:?}")));
     }
-    // [task 2.2.1] dequantize
+    // [task 2.2a.1] dequantize
     let (rows, columns) = (matrix.outputs() as i32, matrix.inputs() as i32);
     let groups = [rows, -1, matrix.group_size as i32];
     let integers = unpack(&matrix.packed, matrix.bits)?.as_dtype(Dtype::Float32)?.reshape(&groups)?;
@@ -108,7 +108,7 @@ pub fn quantize(weight: &Array, group_size: usize, bits: usize) -> Result<Quanti
     if columns == 0 || columns % group != 0 {
         return Err(Error::invalid("quantize", format!("{columns} columns are not whole groups of {group_size}")));
     }
-    // [task 2.2.2] quantize
+    // [task 2.2a.2] quantize
     let steps = Array::from_f32(((1_u32 << bits) - 1) as f32);
     let zero = Array::from_f32(0.0);
     let weight = weight.as_dtype(Dtype::Float32)?.reshape(&[rows, columns / group, group])?;

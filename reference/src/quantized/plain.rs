@@ -12,7 +12,7 @@ use crate::quantized::view::MatrixView;
 pub fn plain_matmul(matrix: &MatrixView<'_>, x: &[f32], tokens: usize, out: &mut [f32]) {
     assert_eq!(x.len(), tokens * matrix.inputs, "x is [tokens, I]");
     assert_eq!(out.len(), tokens * matrix.outputs, "out is [tokens, O]");
-    // [task 2.2.3] plain_matmul
+    // [task 2.2a.3] plain_matmul
     let mut weights = vec![0.0; matrix.inputs];
     for row in 0..matrix.outputs {
         // Once for all tokens: dequantizing costs as much as a dot product or more.
@@ -24,7 +24,7 @@ pub fn plain_matmul(matrix: &MatrixView<'_>, x: &[f32], tokens: usize, out: &mut
     // [end]
 }
 
-// [task 2.2.3 helpers] plain_matmul
+// [task 2.2a.3 helpers] plain_matmul
 /// `weights[i] = scale * integer + bias` for one row.
 fn dequantize_row(matrix: &MatrixView<'_>, row: usize, weights: &mut [f32]) {
     let per_word = 32 / matrix.bits;

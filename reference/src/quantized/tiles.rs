@@ -48,7 +48,7 @@ pub fn for_each_tile(n_tokens: usize, n_rows: usize, body: impl Fn(Range<usize>,
     thread_local! {
         static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     }
-    // [task 2.2.8] for_each_tile
+    // [task 2.2b.3] for_each_tile
     // More blocks than threads, so that a thread that is interrupted leaves the others its share. For few tokens memory
     // is the limit, which likes long runs; for many, sixteen rows are worth the handing out.
     let (per_thread, smallest, largest) =

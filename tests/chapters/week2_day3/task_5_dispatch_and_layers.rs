@@ -1,9 +1,10 @@
 //! Task 5: which kernel, by shape; layers, look-ups and the model on the GPU.
 
-use grader::{Fixture, Rng, expect_error};
+use grader::{Fixture, Rng, check_rule, expect_error};
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, Dtype};
 use rstest::rstest;
+use tiny_llm::quantized::gpu::dispatch::{DEQUANTIZED_FROM, MATVEC_TILES_UP_TO, MATVEC_UP_TO};
 use tiny_llm::quantized::gpu::{GpuMatmul, quantized_embedding_gpu, quantized_matmul_gpu, quantized_matmul_gpu_on};
 use tiny_llm::quantized::{QuantizedEmbedding, QuantizedLinear};
 use tiny_llm::{Device, Qwen2Model, Stage};
@@ -36,6 +37,26 @@ fn choice(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype, #[values(4, 8
             "{tokens} tokens, {bits} bits, {dtype:?}"
         );
     }
+}
+
+/// Up to the constants that stand in `dispatch.rs`, and not beyond.
+#[test]
+fn choice_changes_at_the_constants() {
+    let rule = |tokens, dtype, bits, expected: GpuMatmul| {
+        let choice = GpuMatmul::choose(tokens, dtype, bits);
+        let holds = if choice == expected { Ok(()) } else { Err(format!("{choice:?}, and not {expected:?}")) };
+        let cause = "looks like: a bound is off by one: UP_TO counts with the first kind, FROM with the second";
+        check_rule(&format!("the kernel for {tokens} tokens of {dtype:?}, {bits} bits"), holds, cause);
+    };
+    let bf16 = Dtype::Bfloat16;
+    rule(MATVEC_UP_TO, bf16, 8, GpuMatmul::Matvec);
+    rule(MATVEC_UP_TO + 1, bf16, 8, GpuMatmul::Tiled);
+    rule(MATVEC_UP_TO, Dtype::Float32, 4, GpuMatmul::Matvec);
+    rule(MATVEC_UP_TO + 1, Dtype::Float32, 4, GpuMatmul::Dequantized);
+    rule(MATVEC_TILES_UP_TO, bf16, 4, GpuMatmul::MatvecTiles);
+    rule(MATVEC_TILES_UP_TO + 1, bf16, 4, GpuMatmul::Tiled);
+    rule(DEQUANTIZED_FROM - 1, bf16, 4, GpuMatmul::Tiled);
+    rule(DEQUANTIZED_FROM, bf16, 4, GpuMatmul::Dequantized);
 }
 
 #[test]
@@ -111,6 +132,19 @@ fn embedding_rows(
     case.check(embedding.forward(&ids));
 }
 
+#[test]
+fn embedding_refuses_what_are_no_vectors() {
+    let matrix = Matrix::random(&mut Rng::new(2), [7, 64], FORMAT, Dtype::Float16).in_mlx();
+    let ids = Array::from_slice(&[1_u32], &[1]);
+    for backend in GpuBackend::available() {
+        must(quantized_embedding_gpu(backend, &ids, &matrix, Dtype::Float32));
+        let look_up = quantized_embedding_gpu(backend, &ids, &matrix, Dtype::Int32);
+        expect_invalid_argument(look_up, "vectors of dtype int32");
+        let bools = must(ids.as_dtype(Dtype::Bool));
+        expect_invalid_argument(quantized_embedding_gpu(backend, &bools, &matrix, Dtype::Float32), "ids of dtype bool");
+    }
+}
+
 /// More words in a row than a threadgroup has threads.
 #[test]
 fn embedding_of_long_rows() {
@@ -125,6 +159,31 @@ fn embedding_of_long_rows() {
             let off = (f64::from(*got) - expected).abs();
             assert!(off <= 1e-6 * (1.0 + expected.abs()), "{backend:?}: number {at} is {got}, exactly {expected}");
         }
+    }
+}
+
+/// Rows whose number takes more than 16 bits, and ids whose lower half is a row.
+#[test]
+fn embedding_of_a_large_vocabulary() {
+    let matrix = Matrix::random(&mut Rng::new(21), [70_000, 32], FORMAT, Dtype::Float16);
+    let weights = matrix.weights();
+    let (rows, unknown) = ([65_535_i64, 65_536, 69_999], (1_i64 << 32) + 5);
+    let ids = Array::from_slice(&[rows[0], rows[1], rows[2], unknown], &[4]);
+    for backend in GpuBackend::available() {
+        let got = f32s(&must(quantized_embedding_gpu(backend, &ids, &matrix.in_mlx(), Dtype::Float32)));
+        for (row, vector) in rows.iter().zip(got.chunks_exact(32)) {
+            let expected = &weights[*row as usize * 32..][..32];
+            let is_right =
+                |(got, expected): (&f32, &f64)| (f64::from(*got) - expected).abs() <= 1e-6 * (1.0 + expected.abs());
+            let is_row = vector.iter().zip(expected).all(is_right);
+            let holds = if is_row { Ok(()) } else { Err("it is another row".to_owned()) };
+            let cause = "looks like: ids are cut to 16 bits; a vocabulary has more than 65,536 tokens";
+            check_rule(&format!("{backend:?}: the vector of token {row}"), holds, cause);
+        }
+        let is_nan = got[3 * 32..].iter().all(|x| x.is_nan());
+        let holds = if is_nan { Ok(()) } else { Err(format!("{} and so on, and no NaN", got[3 * 32])) };
+        let cause = "looks like: an id of 64 bits is cut to 32 before anybody has asked whether the vocabulary has it";
+        check_rule(&format!("{backend:?}: the vector of token {unknown}, an i64"), holds, cause);
     }
 }
 

@@ -106,7 +106,19 @@ fn the_cache_refuses_what_does_not_continue() {
 }
 
 #[rstest]
-fn norm(#[values("rows_f32", "small_f32", "rows_bf16", "residual_f32", "residual_bf16", "residual_f16")] name: &str) {
+fn norm(
+    #[values(
+        "rows_f32",
+        "small_f32",
+        "rows_bf16",
+        "residual_f32",
+        "residual_bf16",
+        "residual_f16",
+        "large_f16",
+        "residual_large_f16"
+    )]
+    name: &str,
+) {
     check_norm(name);
 }
 
@@ -116,7 +128,7 @@ fn rope(#[values("with_bias_f32", "one_token_bf16", "no_bias_f16", "offset_of_ea
 }
 
 #[rstest]
-fn swiglu(#[values("rows_f32", "rows_bf16", "rows_f16")] name: &str) {
+fn swiglu(#[values("rows_f32", "rows_bf16", "rows_f16", "small_f16")] name: &str) {
     check_swiglu(name);
 }
 

@@ -1,4 +1,4 @@
-//! A transformer block of five operations besides its cache.
+//! A transformer block of four operations besides attention and the cache.
 
 use mlx_custom::Constant;
 use mlx_rs::Array;
@@ -47,8 +47,8 @@ impl FusedBlock {
         {
             return Ok(output);
         }
-        // [task 2.2.10] FusedBlock::forward
-        todo!("week 2 day 2 task 10: FusedBlock::forward - see book/src/week2/day2.md")
+        // [task 2.2c.5] FusedBlock::forward
+        todo!("week 2 day 2c task 5: FusedBlock::forward - see book/src/week2/day2c.md")
         // [end]
     }
 }

@@ -11,7 +11,7 @@ use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 use crate::quantized::view::MatrixView;
 
-/// `residual + x Wᵀ`: `[B, L, O]`, in the residual's dtype, which is `x`'s too.
+/// `residual + x Wᵀ`: `[B, L, O]`, in the residual's dtype, which is `x`'s too. The sum is computed in f32 and rounded once.
 ///
 /// `x` is `[B, L, I]`, or `[B, H, L, D]` with `I = H D`: then the heads of a token are taken one after the other, as
 /// `swap_axes` and `reshape` would put them, without a copy.
@@ -96,10 +96,10 @@ pub(super) fn add_projection<T: Float>(
         _ => return Err("x has neither three nor four axes".into()),
     };
     let has_heads = x.shape().len() == 4;
-    // [task 2.2.10] linear_add
-    todo!("week 2 day 2 task 10: linear_add - see book/src/week2/day2.md")
+    // [task 2.2c.3] linear_add
+    todo!("week 2 day 2c task 3: linear_add - see book/src/week2/day2c.md")
     // [end]
 }
 
-// [task 2.2.10 helpers] one row of a strided tensor
+// [task 2.2c.3 helpers] one row of a strided tensor
 // [end]

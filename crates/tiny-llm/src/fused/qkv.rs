@@ -189,11 +189,11 @@ impl QkvParameters {
             Some([q, k, v]) => [Some(floats(q)?), Some(floats(k)?), Some(floats(v)?)],
             None => [None; 3],
         };
-        // [task 2.2.10] norm_qkv_rope
-        todo!("week 2 day 2 task 10: norm_qkv_rope - see book/src/week2/day2.md")
+        // [task 2.2c.4] norm_qkv_rope
+        todo!("week 2 day 2c task 4: norm_qkv_rope - see book/src/week2/day2c.md")
         // [end]
     }
 }
 
-// [task 2.2.10 helpers] rotating a head
+// [task 2.2c.4 helpers] rotating a head
 // [end]

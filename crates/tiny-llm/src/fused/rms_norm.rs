@@ -6,8 +6,8 @@ use mlx_rs::Dtype;
 /// `row / sqrt(mean(row²) + eps) * weight(i)`, with f32 statistics as [`RmsNorm`](crate::RmsNorm).
 #[inline]
 pub fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
-    // [task 2.2.10] rms_norm_row
-    todo!("week 2 day 2 task 10: rms_norm_row - see book/src/week2/day2.md")
+    // [task 2.2c.1] rms_norm_row
+    todo!("week 2 day 2c task 1: rms_norm_row - see book/src/week2/day2c.md")
     // [end]
 }
 

@@ -13,7 +13,9 @@ use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::{Float, Output, for_each_tile, quantize_tokens};
 use crate::quantized::view::MatrixView;
 
-/// `silu(gate(n)) * up(n)` with `n = rms_norm(x)`: `[.., E]` to `[.., I]`.
+/// `silu(gate(n)) * up(n)` with `n = rms_norm(x)`: `[.., E]` to `[.., I]`, in `x`'s dtype. Everything inside is f32, and the
+/// result is rounded once. SiLU of large negative numbers is as that of day 1.4: small and negative, not 0 as long as f32 has
+/// such a number.
 ///
 /// - `norm_weight`: `[E]`, f32
 /// - `gate`, `up`: `[I, E]`, with the same group size and bits
@@ -86,10 +88,10 @@ pub(super) fn gate_up<T: Float>(
     [gate, up]: [&MatrixView<'_>; 2],
     out: &mut [T],
 ) -> Result<(), OperationError> {
-    // [task 2.2.10] norm_swiglu
-    todo!("week 2 day 2 task 10: norm_swiglu - see book/src/week2/day2.md")
+    // [task 2.2c.2] norm_swiglu
+    todo!("week 2 day 2c task 2: norm_swiglu - see book/src/week2/day2c.md")
     // [end]
 }
 
-// [task 2.2.10 helpers] silu of one number
+// [task 2.2c.2 helpers] silu of one number
 // [end]

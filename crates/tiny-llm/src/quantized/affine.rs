@@ -20,8 +20,8 @@ pub const SMALLEST_SCALE: f32 = 1e-7;
 /// 4 or 8.
 pub fn pack(integers: &Array, bits: usize) -> Result<Array> {
     let per_word = integers_per_word("pack", integers, bits)?;
-    // [task 2.2.1] pack
-    todo!("week 2 day 2 task 1: pack - see book/src/week2/day2.md")
+    // [task 2.2a.1] pack
+    todo!("week 2 day 2a task 1: pack - see book/src/week2/day2a.md")
     // [end]
 }
 
@@ -31,12 +31,12 @@ pub fn pack(integers: &Array, bits: usize) -> Result<Array> {
 /// [`Error::InvalidArgument`] when the words are not u32 or `bits` is not 4 or 8.
 pub fn unpack(packed: &Array, bits: usize) -> Result<Array> {
     let per_word = integers_per_word("unpack", packed, bits)?;
-    // [task 2.2.1] unpack
-    todo!("week 2 day 2 task 1: unpack - see book/src/week2/day2.md")
+    // [task 2.2a.1] unpack
+    todo!("week 2 day 2a task 1: unpack - see book/src/week2/day2a.md")
     // [end]
 }
 
-// [task 2.2.1 helpers] place values
+// [task 2.2a.1 helpers] place values
 // [end]
 
 /// The matrix as floating-point numbers, `[O, I]`: `scale * integer + bias`, computed in f32 and rounded once to `dtype`.
@@ -47,8 +47,8 @@ pub fn dequantize(matrix: &QuantizedMatrix, dtype: Dtype) -> Result<Array> {
     if !is_float(dtype) {
         return Err(Error::invalid("dequantize", format!("weights are floating-point numbers, not {dtype:?}")));
     }
-    // [task 2.2.1] dequantize
-    todo!("week 2 day 2 task 1: dequantize - see book/src/week2/day2.md")
+    // [task 2.2a.1] dequantize
+    todo!("week 2 day 2a task 1: dequantize - see book/src/week2/day2a.md")
     // [end]
 }
 
@@ -82,8 +82,8 @@ pub fn quantize(weight: &Array, group_size: usize, bits: usize) -> Result<Quanti
     if columns == 0 || columns % group != 0 {
         return Err(Error::invalid("quantize", format!("{columns} columns are not whole groups of {group_size}")));
     }
-    // [task 2.2.2] quantize
-    todo!("week 2 day 2 task 2: quantize - see book/src/week2/day2.md")
+    // [task 2.2a.2] quantize
+    todo!("week 2 day 2a task 2: quantize - see book/src/week2/day2a.md")
     // [end]
 }
 

@@ -5,11 +5,11 @@ use mlx_custom::gpu::GpuBackend;
 use mlx_custom::{CpuOperation, OperationError, Tensor, TensorMut, TensorType, apply_n};
 use mlx_rs::{Array, Dtype};
 
+use crate::quantized::QuantizedMatrix;
 use crate::quantized::gpu::{quantized_embedding_gpu, quantized_matmul_gpu};
-use crate::quantized::matmul::is_float;
+use crate::quantized::matmul::{Precision, quantized_matmul_in};
 use crate::quantized::matrix::ConstantMatrix;
 use crate::quantized::tiles::Float;
-use crate::quantized::{QuantizedMatrix, quantized_matmul};
 use crate::{Device, Result};
 
 /// One vector per token of the vocabulary, quantized.
@@ -20,12 +20,14 @@ pub struct QuantizedEmbedding {
     /// Of the vectors that [`QuantizedEmbedding::forward`] returns.
     dtype: Dtype,
     device: Device,
+    /// How the CPU multiplies in [`QuantizedEmbedding::as_linear`].
+    precision: Precision,
 }
 
 impl QuantizedEmbedding {
     /// `weight` is `[V, E]`; looked-up vectors have `dtype`. It computes on the CPU.
     pub fn new(weight: QuantizedMatrix, dtype: Dtype) -> Self {
-        Self { weight, dtype, device: Device::Cpu }
+        Self { weight, dtype, device: Device::Cpu, precision: Precision::default() }
     }
 
     /// The same embedding, computing on `device`.
@@ -33,30 +35,36 @@ impl QuantizedEmbedding {
         Self { device, ..self }
     }
 
-    /// Looks up `token_ids` (`[..]`, an integer dtype): `[.., E]`. Only these rows are dequantized.
+    /// The same embedding, multiplying as `precision` says while it computes on the CPU.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Looks up `token_ids` (`[..]`, u32 or i32): `[.., E]`. Only these rows are dequantized, each number in f32 and rounded
+    /// once.
     ///
     /// # Errors
-    /// [`Error::Mlx`](crate::Error::Mlx) when the ids are not integers; an id beyond the vocabulary is an error
-    /// when the array is evaluated, on the GPU a vector of NaN.
+    /// [`Error::Mlx`](crate::Error::Mlx) when the ids have another dtype, at once; when an id is negative or beyond the
+    /// vocabulary, as the array is evaluated. On the GPU such an id gives a vector of NaN.
     pub fn forward(&self, token_ids: &Array) -> Result<Array> {
         if self.device == Device::Gpu {
             return quantized_embedding_gpu(GpuBackend::current()?, token_ids, &self.weight, self.dtype);
         }
-        // [task 2.2.9] QuantizedEmbedding::forward
-        todo!("week 2 day 2 task 9: QuantizedEmbedding::forward - see book/src/week2/day2.md")
+        // [task 2.2a.5] QuantizedEmbedding::forward
+        todo!("week 2 day 2a task 5: QuantizedEmbedding::forward - see book/src/week2/day2a.md")
         // [end]
     }
 
     /// Scores every token of the vocabulary by its vector's product with `x`: `[.., E]` to `[.., V]`.
     ///
     /// # Errors
-    /// As [`quantized_matmul`] or [`quantized_matmul_gpu`].
+    /// As [`quantized_matmul_in`] or [`quantized_matmul_gpu`].
     pub fn as_linear(&self, x: &Array) -> Result<Array> {
         if self.device == Device::Gpu {
             return self.as_linear_on_gpu(x);
         }
-        // [task 2.2.9] QuantizedEmbedding::as_linear
-        todo!("week 2 day 2 task 9: QuantizedEmbedding::as_linear - see book/src/week2/day2.md")
+        // [task 2.2a.5] QuantizedEmbedding::as_linear
+        todo!("week 2 day 2a task 5: QuantizedEmbedding::as_linear - see book/src/week2/day2a.md")
         // [end]
     }
 
@@ -81,7 +89,7 @@ impl CpuOperation for LookUp {
     fn outputs(&self, inputs: &[TensorType]) -> Result<Vec<TensorType>, OperationError> {
         let [token_ids] = inputs else { return Err("takes token ids".into()) };
         if token_ids.dtype != Dtype::Uint32 {
-            return Err(format!("token ids are integers, not {:?}", token_ids.dtype).into());
+            return Err(format!("token ids are u32 or i32, not {:?}", token_ids.dtype).into());
         }
         let mut shape = token_ids.shape.clone();
         shape.push(self.matrix.inputs());
@@ -107,8 +115,8 @@ impl LookUp {
             if row >= matrix.outputs {
                 return Err(format!("token {row} is not in the vocabulary of {} tokens", matrix.outputs).into());
             }
-            // [task 2.2.9] look up one vector
-            todo!("week 2 day 2 task 9: look up one vector - see book/src/week2/day2.md")
+            // [task 2.2a.5] look up one vector
+            todo!("week 2 day 2a task 5: look up one vector - see book/src/week2/day2a.md")
             // [end]
         }
         Ok(())

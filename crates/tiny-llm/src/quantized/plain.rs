@@ -12,10 +12,10 @@ use crate::quantized::view::MatrixView;
 pub fn plain_matmul(matrix: &MatrixView<'_>, x: &[f32], tokens: usize, out: &mut [f32]) {
     assert_eq!(x.len(), tokens * matrix.inputs, "x is [tokens, I]");
     assert_eq!(out.len(), tokens * matrix.outputs, "out is [tokens, O]");
-    // [task 2.2.3] plain_matmul
-    todo!("week 2 day 2 task 3: plain_matmul - see book/src/week2/day2.md")
+    // [task 2.2a.3] plain_matmul
+    todo!("week 2 day 2a task 3: plain_matmul - see book/src/week2/day2a.md")
     // [end]
 }
 
-// [task 2.2.3 helpers] plain_matmul
+// [task 2.2a.3 helpers] plain_matmul
 // [end]

@@ -48,8 +48,8 @@ pub fn for_each_tile(n_tokens: usize, n_rows: usize, body: impl Fn(Range<usize>,
     thread_local! {
         static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     }
-    // [task 2.2.8] for_each_tile
-    todo!("week 2 day 2 task 8: for_each_tile - see book/src/week2/day2.md")
+    // [task 2.2b.3] for_each_tile
+    todo!("week 2 day 2b task 3: for_each_tile - see book/src/week2/day2b.md")
     // [end]
 }
 

@@ -45,6 +45,15 @@ pub fn quantized_embedding_gpu(
         return Ok(mlx_rs::ops::zeros_dtype(&shape, dtype)?);
     }
     // [task 2.3.5] launch quantized_embedding
+    // An id of 64 bits must not become another one's lower half.
+    let token_ids = match ids_dtype {
+        Dtype::Int64 | Dtype::Uint64 => {
+            let number = |number: i32| Array::from_int(number).as_dtype(ids_dtype);
+            let not_beyond = mlx_rs::ops::minimum(token_ids, number(matrix.outputs() as i32)?)?;
+            if ids_dtype == Dtype::Int64 { mlx_rs::ops::maximum(not_beyond, number(-1)?)? } else { not_beyond }
+        }
+        _ => token_ids.clone(),
+    };
     // A negative id becomes one that no vocabulary has.
     let token_ids = token_ids.as_dtype(Dtype::Uint32)?.reshape(&[tokens as i32])?;
     let launch = Launch {

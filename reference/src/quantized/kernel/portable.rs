@@ -36,7 +36,7 @@ impl Kernel for Portable {
 
 /// `dots[g] = Σ integer(w) * integer(x)` over group `g`.
 fn integer_dots(matrix: &MatrixView<'_>, x: &Activations, token: usize, row: usize, dots: &mut [i32]) {
-    // [task 2.2.5] Portable: integer dot products
+    // [task 2.2b.2] Portable: integer dot products
     let (planes, chunk, mask) = (x.planes(), x.chunk(), (1u16 << x.bits) - 1);
     dots.fill(0);
     let chunks = matrix.row_words(row).chunks(LANES / 2).zip(x.row(token).chunks_exact(chunk));
@@ -67,7 +67,7 @@ fn integer_dots(matrix: &MatrixView<'_>, x: &Activations, token: usize, row: usi
 
 /// `Σ_g w_scale * x_scale * dots[g] + w_bias * x_sum`: `Σ (scale q + bias) x`, taken apart.
 fn combine_groups(matrix: &MatrixView<'_>, x: &Activations, token: usize, row: usize, dots: &[i32]) -> f32 {
-    // [task 2.2.5] Portable: combine groups
+    // [task 2.2b.2] Portable: combine groups
     let (scales, sums) = (x.row_scales(token), x.row_sums(token));
     let mut total = 0.0;
     for (g, at) in matrix.row_groups(row).enumerate() {

@@ -8,6 +8,9 @@ use super::library::Library;
 use super::lines;
 use crate::gpu::{GpuKernel, Lowered};
 
+/// So many bytes from an array an index is taken for one that wrapped.
+const WRAPPED: u64 = 1 << 31;
+
 /// Lanes of a SIMD group.
 const LANES: u32 = 32;
 
@@ -37,9 +40,15 @@ pub(super) fn finding(
         kinds::OUT_OF_BOUNDS_READ | kinds::OUT_OF_BOUNDS_WRITE => {
             let verb = if finding.kind == kinds::OUT_OF_BOUNDS_READ { "read" } else { "write" };
             format!(
-                "{verb} of {element}, {side} its {n} elements, by {who}, {here}; is the last tile guarded?",
+                "{verb} of {element}, {side} its {n} elements, by {who}, {here}; {hint}",
                 side = if finding.offset < 0 { "before" } else { "beyond" },
-                n = subject.n_elements()
+                n = subject.n_elements(),
+                // Nobody misses an array by so much with an index that is only a little wrong.
+                hint = if finding.offset.unsigned_abs() >= WRAPPED {
+                    "did an index of 32 bits wrap?"
+                } else {
+                    "is the last tile guarded?"
+                }
             )
         }
         kinds::WRITE_TO_INPUT => format!("write of {element}, which is an input, by {who}, {here}"),

@@ -30,7 +30,7 @@ pub const ROW_BLOCK: usize = 16;
 
 /// A way to multiply.
 pub trait Kernel: Sync {
-    /// The instruction set, as `cargo xtask doctor` and the benchmarks print it.
+    /// The instruction set, as `cargo xtask chat` and `cargo xtask bench` print it.
     fn name(&self) -> &'static str;
 
     /// `tile[m, r] = Σ_k w[rows.start + r, k] * x[tokens.start + m, k]`, in f32.
@@ -65,7 +65,8 @@ impl fmt::Debug for dyn Kernel {
     }
 }
 
-/// The kernels that this processor can run, the fastest first. The last one is always [`Portable`].
+/// The kernels that this processor can run, the fastest first. The last one is always [`Portable`]. [`chosen_kernel`] says which one
+/// multiplies.
 pub fn available_kernels() -> &'static [&'static dyn Kernel] {
     static AVAILABLE: OnceLock<Vec<&'static dyn Kernel>> = OnceLock::new();
     AVAILABLE.get_or_init(|| {

@@ -36,14 +36,14 @@ impl Kernel for Portable {
 
 /// `dots[g] = Σ integer(w) * integer(x)` over group `g`.
 fn integer_dots(matrix: &MatrixView<'_>, x: &Activations, token: usize, row: usize, dots: &mut [i32]) {
-    // [task 2.2.5] Portable: integer dot products
-    todo!("week 2 day 2 task 5: Portable: integer dot products - see book/src/week2/day2.md")
+    // [task 2.2b.2] Portable: integer dot products
+    todo!("week 2 day 2b task 2: Portable: integer dot products - see book/src/week2/day2b.md")
     // [end]
 }
 
 /// `Σ_g w_scale * x_scale * dots[g] + w_bias * x_sum`: `Σ (scale q + bias) x`, taken apart.
 fn combine_groups(matrix: &MatrixView<'_>, x: &Activations, token: usize, row: usize, dots: &[i32]) -> f32 {
-    // [task 2.2.5] Portable: combine groups
-    todo!("week 2 day 2 task 5: Portable: combine groups - see book/src/week2/day2.md")
+    // [task 2.2b.2] Portable: combine groups
+    todo!("week 2 day 2b task 2: Portable: combine groups - see book/src/week2/day2b.md")
     // [end]
 }

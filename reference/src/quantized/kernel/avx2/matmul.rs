@@ -74,7 +74,7 @@ impl Block<'_> {
     /// As [`Job::run`]; tokens `token..token + M` exist.
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn add<const P: usize, const HALF: bool, const M: usize>(&self, token: usize, sums: &mut [Sums]) {
-        // [task 2.2.7] AVX2: a tile of tokens and rows
+        // [task 2.2b.5] AVX2: a tile of tokens and rows
         let group_size = self.x.group_size;
         let row_len = self.x.chunks * self.x.chunk();
         let x = self.x.row(token)[self.first_column..].as_ptr();
@@ -117,7 +117,7 @@ impl Block<'_> {
     }
 }
 
-// [task 2.2.7 helpers] AVX2: the inner loop
+// [task 2.2b.5 helpers] AVX2: the inner loop
 /// Multiplies `n_pairs` pairs of `M` tokens with sixteen rows: two multiply-adds and two additions for each token.
 ///
 /// # Safety

@@ -26,7 +26,7 @@ struct Row<'a> {
     /// block of eight has already covered.
     last_sums: [f32; 8],
     /// For groups of a chunk or more: how many chunks share a scale, as a shift.
-    chunks_per_group: u32,
+    chunk_shift: u32,
 }
 
 /// - `P`: planes, weights in a 16-bit lane
@@ -57,7 +57,7 @@ pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
             scales: job.x.row_scales(token),
             sums,
             last_sums,
-            chunks_per_group: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
+            chunk_shift: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
         };
         let distance = n_rows / ROWS;
         for i in 0..distance {
@@ -89,7 +89,7 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     rows: [usize; R],
     products: &mut [f32],
 ) -> [f32; R] {
-    // [task 2.2.6] AVX2: dot products of a block of rows
+    // [task 2.2b.4] AVX2: dot products of a block of rows
     let matrix = job.matrix;
     let groups = x.groups;
     let stride = groups + 1;
@@ -119,7 +119,7 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
                 let two = _mm256_castpd_ps(_mm256_set1_pd(product.add(2 * chunk).cast::<f64>().read_unaligned()));
                 _mm256_permutevar_ps(two, halves)
             } else {
-                _mm256_broadcast_ss(&*product.add(chunk >> x.chunks_per_group))
+                _mm256_broadcast_ss(&*product.add(chunk >> x.chunk_shift))
             }
         };
         for chunk in 0..whole_chunks {
@@ -148,7 +148,7 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     // [end]
 }
 
-// [task 2.2.6 helpers] AVX2: scales, chunks and sums
+// [task 2.2b.4 helpers] AVX2: scales, chunks and sums
 /// Fills `products` with `w_scale * x_scale` for each group and returns `Σ w_bias * x_sum` in two parts.
 ///
 /// # Safety

@@ -55,7 +55,7 @@ struct Block<'a> {
 impl Block<'_> {
     /// Adds the panel's part of `M` tokens' dot products, from `token` on, to `sums`.
     fn add<const P: usize, const M: usize>(&self, token: usize, sums: &mut [Sums]) {
-        // [task 2.2.7] NEON: a tile of tokens and rows
+        // [task 2.2b.5] NEON: a tile of tokens and rows
         let group_size = self.x.group_size;
         let x: [&[i16]; M] = std::array::from_fn(|m| &self.x.row(token + m)[self.first_column..]);
         for group in 0..self.columns / group_size {
@@ -87,7 +87,7 @@ impl Block<'_> {
     }
 }
 
-// [task 2.2.7 helpers] NEON: the inner loop
+// [task 2.2b.5 helpers] NEON: the inner loop
 fn zero_sums<const M: usize>() -> [[int32x4_t; 4]; M] {
     // SAFETY: NEON is part of every aarch64 processor.
     unsafe { [[vdupq_n_s32(0); 4]; M] }

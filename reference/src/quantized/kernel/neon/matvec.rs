@@ -58,7 +58,7 @@ fn dot_rows<const P: usize, const R: usize>(
     biases: &[f32],
     first: usize,
 ) -> [f32; R] {
-    // [task 2.2.6] NEON: dot products of a block of rows
+    // [task 2.2b.4] NEON: dot products of a block of rows
     let groups = x.scales.len();
     let words_per_row = job.matrix.words_per_row();
     let words: [&[u32]; R] =
@@ -89,7 +89,7 @@ fn dot_rows<const P: usize, const R: usize>(
     // [end]
 }
 
-// [task 2.2.6 helpers] NEON: instructions
+// [task 2.2b.4 helpers] NEON: instructions
 fn zero() -> float32x4_t {
     // SAFETY: NEON is part of every aarch64 processor.
     unsafe { vdupq_n_f32(0.0) }

@@ -74,11 +74,11 @@ impl Block<'_> {
     /// As [`Job::run`]; tokens `token..token + M` exist.
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn add<const P: usize, const HALF: bool, const M: usize>(&self, token: usize, sums: &mut [Sums]) {
-        // [task 2.2.7] AVX2: a tile of tokens and rows
-        todo!("week 2 day 2 task 7: AVX2: a tile of tokens and rows - see book/src/week2/day2.md")
+        // [task 2.2b.5] AVX2: a tile of tokens and rows
+        todo!("week 2 day 2b task 5: AVX2: a tile of tokens and rows - see book/src/week2/day2b.md")
         // [end]
     }
 }
 
-// [task 2.2.7 helpers] AVX2: the inner loop
+// [task 2.2b.5 helpers] AVX2: the inner loop
 // [end]

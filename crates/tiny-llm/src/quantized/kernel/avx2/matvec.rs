@@ -26,7 +26,7 @@ struct Row<'a> {
     /// block of eight has already covered.
     last_sums: [f32; 8],
     /// For groups of a chunk or more: how many chunks share a scale, as a shift.
-    chunks_per_group: u32,
+    chunk_shift: u32,
 }
 
 /// - `P`: planes, weights in a 16-bit lane
@@ -57,7 +57,7 @@ pub(super) unsafe fn run<S: Stored, const P: usize, const HALF: bool>(
             scales: job.x.row_scales(token),
             sums,
             last_sums,
-            chunks_per_group: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
+            chunk_shift: (job.matrix.group_size / job.x.chunk()).max(1).trailing_zeros(),
         };
         let distance = n_rows / ROWS;
         for i in 0..distance {
@@ -89,10 +89,10 @@ unsafe fn dot_rows<S: Stored, const P: usize, const HALF: bool, const R: usize>(
     rows: [usize; R],
     products: &mut [f32],
 ) -> [f32; R] {
-    // [task 2.2.6] AVX2: dot products of a block of rows
-    todo!("week 2 day 2 task 6: AVX2: dot products of a block of rows - see book/src/week2/day2.md")
+    // [task 2.2b.4] AVX2: dot products of a block of rows
+    todo!("week 2 day 2b task 4: AVX2: dot products of a block of rows - see book/src/week2/day2b.md")
     // [end]
 }
 
-// [task 2.2.6 helpers] AVX2: scales, chunks and sums
+// [task 2.2b.4 helpers] AVX2: scales, chunks and sums
 // [end]

@@ -55,11 +55,11 @@ struct Block<'a> {
 impl Block<'_> {
     /// Adds the panel's part of `M` tokens' dot products, from `token` on, to `sums`.
     fn add<const P: usize, const M: usize>(&self, token: usize, sums: &mut [Sums]) {
-        // [task 2.2.7] NEON: a tile of tokens and rows
-        todo!("week 2 day 2 task 7: NEON: a tile of tokens and rows - see book/src/week2/day2.md")
+        // [task 2.2b.5] NEON: a tile of tokens and rows
+        todo!("week 2 day 2b task 5: NEON: a tile of tokens and rows - see book/src/week2/day2b.md")
         // [end]
     }
 }
 
-// [task 2.2.7 helpers] NEON: the inner loop
+// [task 2.2b.5 helpers] NEON: the inner loop
 // [end]

@@ -58,10 +58,10 @@ fn dot_rows<const P: usize, const R: usize>(
     biases: &[f32],
     first: usize,
 ) -> [f32; R] {
-    // [task 2.2.6] NEON: dot products of a block of rows
-    todo!("week 2 day 2 task 6: NEON: dot products of a block of rows - see book/src/week2/day2.md")
+    // [task 2.2b.4] NEON: dot products of a block of rows
+    todo!("week 2 day 2b task 4: NEON: dot products of a block of rows - see book/src/week2/day2b.md")
     // [end]
 }
 
-// [task 2.2.6 helpers] NEON: instructions
+// [task 2.2b.4 helpers] NEON: instructions
 // [end]
