@@ -16,10 +16,9 @@ use crate::mutants;
 use crate::regions::{self, Kind};
 use crate::workspace::{Workspace, files_below, read_text};
 
-/// Words by which a sentence is known to state a condition.
-const CONDITIONS: [&str; 12] = [
-    "if", "unless", "only", "never", "must", "refuse", "refuses", "refused", "error", "errors", "Err", "NaN",
-];
+/// Words, in lower case, by which a sentence is known to state a condition.
+const CONDITIONS: [&str; 12] =
+    ["if", "unless", "only", "never", "must", "refuse", "refuses", "refused", "error", "errors", "Err", "NaN"];
 
 /// One entry of a rule table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +94,7 @@ fn judge(
         }
     }
     for statement in statements {
-        let covered =
-            |rule: &Rule| statement.text.contains(&rule.says) || rule.says.contains(statement.text.as_str());
+        let covered = |rule: &Rule| statement.text.contains(&rule.says) || rule.says.contains(statement.text.as_str());
         if !rules.iter().any(covered) {
             problems.push(format!("{} states a rule without a test: \"{}\"", statement.place, statement.text));
         }
@@ -276,6 +274,7 @@ fn sentences(text: &str) -> Vec<String> {
 }
 
 fn states_a_condition(sentence: &str) -> bool {
+    let sentence = sentence.to_lowercase();
     let mut words = sentence.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.any(|word| CONDITIONS.contains(&word) || word.starts_with("infinit"))
 }

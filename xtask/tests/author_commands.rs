@@ -11,8 +11,28 @@ fn a_sound_course_passes() {
     let course = Course::untouched();
     let ran = course.run(&["author", "check"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    for line in ["list       3 right, 0 wrong", "wrong      2 right, 0 wrong", "mutants    5 right, 0 wrong"] {
+    for line in [
+        "list       3 right, 0 wrong",
+        "rules      2 right, 0 wrong",
+        "wrong      2 right, 0 wrong",
+        "mutants    5 right, 0 wrong",
+    ] {
         assert!(ran.stdout.contains(line), "{line:?} is missing:\n{}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_rule_without_a_test_is_found() {
+    let course = Course::untouched();
+    course.edit("book/src/week1/day1.md", "## Task 1: double\n", "## Task 1: double\n\n- It must not round.\n");
+    course.edit("tests/rules/week1_day2.toml", "task_1_shout", "task_1_whisper");
+    let ran = course.run(&["author", "check", "--only", "rules"]);
+    assert_eq!(ran.code, 1);
+    for part in [
+        "day 1.1: Task 1 states a rule without a test: \"It must not round.\"",
+        "names the test task_1_whisper, which is not there",
+    ] {
+        assert!(ran.stdout.contains(part), "{part:?} is missing:\n{}", ran.stdout);
     }
 }
 
