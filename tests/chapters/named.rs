@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use grader::cause::Diagnosis;
 use grader::report::{Report, Status};
 use grader::results::record;
 
@@ -13,14 +14,16 @@ pub fn check_that(case: &str, holds: bool, message: impl FnOnce() -> String, cau
     // "probable cause: looks like: x" would say it twice.
     let cause = cause.map(|cause| cause.strip_prefix("looks like: ").unwrap_or(cause));
     let report = if holds {
-        Report::plain(Status::Pass, String::new(), None)
+        Report::plain(Status::Pass, String::new(), Diagnosis::default())
     } else {
-        let mut message = format!("{case}\n{}", message());
-        if let Some(cause) = cause {
-            message.push_str("\nprobable cause: ");
-            message.push_str(cause);
-        }
-        Report::plain(Status::Fail, message, cause.map(str::to_owned))
+        let message = message();
+        let diagnosis = match cause {
+            Some(cause) => {
+                Diagnosis { known: vec![cause.to_owned()], stored: vec![cause.to_owned()], ..Diagnosis::default() }
+            }
+            None => Diagnosis::observed(message.clone()),
+        };
+        Report::plain(Status::Fail, format!("{case}\n{message}{}", diagnosis.lines()), diagnosis)
     };
     record(case, &report);
     if !holds {

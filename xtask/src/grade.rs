@@ -18,6 +18,7 @@ use crate::libtest::{self, TestResult, Transcript};
 use crate::parallel::in_parallel;
 use crate::process::{self, Finished, Line};
 use crate::results;
+use crate::test_order::TestOrder;
 use crate::verdict::{self, Ending, TaskReport};
 
 /// How long one test may be silent when nothing else is said.
@@ -135,8 +136,10 @@ impl<'a> Run<'a> {
         command
     }
 
-    fn judge(self, transcript: Transcript, finished: &Finished, time_limit: Duration) -> Result<TaskReport> {
+    fn judge(self, mut transcript: Transcript, finished: &Finished, time_limit: Duration) -> Result<TaskReport> {
         let stream = fs::read_to_string(&self.stream).unwrap_or_default();
+        let file = self.binary.package.join("../chapters").join(format!("{}.rs", self.binary.name));
+        TestOrder::read(&file).sort(&mut transcript.finished);
         let comparisons = results::parse(&stream);
         remove_if_there(&self.stream)?;
         let ending = match finished.status {

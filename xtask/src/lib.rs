@@ -4,8 +4,9 @@
 //!
 //! - what is asked: [`cli`], [`arguments`], [`help`], [`workspace`], [`chapters`]
 //! - grading: [`check`], [`cargo`] builds a day's tests, [`grade`] runs one task's, [`libtest`], [`results`] and
-//!   [`kernels`] read what they wrote, [`verdict`] judges; [`check_report`] shows, with [`test_names`] in words, the
-//!   [`pieces`] of a task that are still open and the [`next_step`]; [`rules`] explains what is off limits
+//!   [`kernels`] read what they wrote, [`verdict`] judges with [`causes`] and [`test_order`]; [`check_report`] shows, with
+//!   [`test_names`] in words, the [`pieces`] of a task that are still open and the [`next_step`]; [`rules`] explains what is
+//!   off limits
 //! - around it: [`watch`], [`hint`], [`progress`], and [`solution`] (`diff`, `solve`, `reset`) on the marked
 //!   [`regions`]
 //! - the machine: [`setup`], [`doctor`], [`engine`] (`chat` and the like, at one of the
@@ -35,6 +36,7 @@ pub mod bundle_needs;
 pub mod bundle_options;
 pub mod bundle_pack;
 pub mod cargo;
+pub mod causes;
 pub mod chapters;
 pub mod check;
 pub mod check_report;
@@ -80,6 +82,7 @@ pub mod style;
 pub mod suite;
 pub mod table;
 pub mod test_names;
+pub mod test_order;
 pub mod this_machine;
 pub mod verdict;
 pub mod watch;

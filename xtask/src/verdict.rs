@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::causes::{self, Cause, Failure};
 use crate::kernels::KernelLaunch;
 use crate::libtest::{TestOutcome, TestResult, Transcript};
 use crate::results::Comparison;
@@ -126,12 +127,15 @@ impl TaskReport {
         self.tests.iter().filter(|test| test.status == Status::Passed).count()
     }
 
-    /// The failing test that teaches most: of those that gave the task its status the first whose
-    /// diagnosis names the probable cause, else the first.
+    /// The failing test that teaches most: the first whose diagnosis names the task's cause, else the first of those
+    /// that gave the task its status.
     pub fn telling_test(&self) -> Option<&TestReport> {
-        let failing = || self.tests.iter().filter(|test| test.status == self.status);
-        let names_cause = |test: &&TestReport| self.cause.as_ref().is_some_and(|cause| test.diagnosis.contains(cause));
-        failing().find(names_cause).or_else(|| failing().next())
+        let names_cause = |test: &&TestReport| {
+            let cause = self.cause.as_deref();
+            test.status != Status::Passed && cause.is_some_and(|cause| test.diagnosis.contains(cause))
+        };
+        let named = self.tests.iter().find(names_cause);
+        named.or_else(|| self.tests.iter().find(|test| test.status == self.status))
     }
 }
 
@@ -167,7 +171,7 @@ pub fn judge(
 
     let status =
         tests.iter().map(|test| &test.status).max_by_key(|status| status.rank()).cloned().unwrap_or(Status::NoTests);
-    let cause = comparisons.iter().filter(|c| !c.passed).find_map(|c| c.cause.clone());
+    let cause = cause_of(&mut tests, comparisons);
     let headroom = (status == Status::Passed).then(|| crate::results::least_headroom(comparisons)).flatten();
     TaskReport {
         id: id.to_owned(),
@@ -178,6 +182,52 @@ pub fn judge(
         cause,
         elapsed: Some(elapsed),
         kernels: Vec::new(),
+    }
+}
+
+/// The task's cause. A guess that the task's other failures don't share is taken out of the tests' messages.
+fn cause_of(tests: &mut [TestReport], comparisons: &[Comparison]) -> Option<String> {
+    let failed = || comparisons.iter().filter(|comparison| !comparison.passed);
+    let failing =
+        || tests.iter().filter(|test| !matches!(test.status, Status::Passed | Status::Needs(_) | Status::NotStarted));
+    let of_test = |test: &TestReport| {
+        failed().find(|c| !c.message.is_empty() && c.message.trim_end() == test.diagnosis.trim_end())
+    };
+    let said: Vec<(Option<&Comparison>, Option<String>)> = failing()
+        .map(|test| match of_test(test) {
+            Some(comparison) => (Some(comparison), None),
+            None => (None, what_it_says(test)),
+        })
+        .collect();
+    let mut failures: Vec<Failure<'_>> = said
+        .iter()
+        .map(|(comparison, text)| comparison.map_or(Failure::Said(text.as_deref()), Failure::Compared))
+        .collect();
+    // Without its message a comparison cannot be told to belong to a test.
+    failures.extend(failed().filter(|comparison| comparison.message.is_empty()).map(Failure::Compared));
+    let cause = causes::of_task(&failures);
+    for test in tests {
+        if let Some(at) = test.diagnosis.rfind("\nperhaps: ")
+            && !cause.as_ref().is_some_and(|cause| matches!(cause, Cause::Guess { .. }))
+        {
+            test.diagnosis.truncate(at);
+        }
+    }
+    cause.map(|cause| cause.sentence())
+}
+
+/// What a failing test says that is no comparison.
+fn what_it_says(test: &TestReport) -> Option<String> {
+    match test.status {
+        Status::Panicked => {
+            let (place, message) = test.diagnosis.strip_prefix("panicked at ")?.split_once(":\n")?;
+            let message = causes::of_panic(message)?;
+            // A place in somebody else's library helps nobody.
+            let own = place.starts_with("crates/") || place.starts_with("reference/");
+            Some(if own { format!("panicked: {message} ({place})") } else { format!("panicked: {message}") })
+        }
+        Status::TimedOut | Status::Crashed => Some(test.diagnosis.clone()),
+        _ => causes::of_panic(&test.diagnosis),
     }
 }
 
@@ -204,7 +254,7 @@ fn judge_test(task_id: &str, test: &TestOutcome) -> TestReport {
         None => Status::Panicked,
     };
     report.diagnosis = match report.status {
-        Status::Panicked => format!("panicked at {}:\n{}", panic.place, panic.message),
+        Status::Panicked => format!("panicked at {}:\n{}", panic.place, causes::plain_words(&panic.message)),
         _ => panic.message,
     };
     report
@@ -306,19 +356,38 @@ mod tests {
         let text = "test task_2_a ... FAILED\ntest task_2_b ... FAILED\n\nfailures:\n\n\
             ---- task_2_a stdout ----\nthread 'main' (1) panicked at crates/tiny-llm/src/l.rs:1:1:\n\
             not yet implemented: week 1 day 1 task 2: x\n\n---- task_2_b stdout ----\nhello\n\
-            thread 'main' (1) panicked at tests/chapters/week1_day1.rs:1:1:\nwrong: looks like: no scale\n";
-        let comparisons = [Comparison {
-            case: "c".to_owned(),
-            passed: false,
-            headroom: None,
-            cause: Some("looks like: no scale".to_owned()),
-            message: String::new(),
-        }];
+            thread 'main' (1) panicked at tests/chapters/week1_day1.rs:1:1:\nwrong: no scale\n";
+        let comparisons =
+            [Comparison { case: "c".to_owned(), known: vec!["no scale".to_owned()], ..Comparison::default() }];
         let transcript = libtest::parse(text);
         let report = judge("1.1.2", "linear", transcript, &comparisons, &Ending::Complete, Duration::ZERO);
         assert_eq!(report.status, Status::Failed);
-        assert_eq!(report.cause.as_deref(), Some("looks like: no scale"));
+        assert_eq!(report.cause.as_deref(), Some("no scale"));
         let telling = report.telling_test().unwrap();
         assert_eq!((telling.name.as_str(), telling.printed.as_str()), ("task_2_b", "hello"));
+    }
+
+    #[test]
+    fn a_guess_that_the_other_failures_do_not_share_is_not_shown() {
+        let message = "first mismatch at [0]\nperhaps: every entry is zero";
+        let text = failed("task_2_a", "tests/chapters/week1_day1.rs:1:1", message)
+            .replace("\n\nfailures:\n\n----", "\ntest task_2_b ... FAILED\n\nfailures:\n\n----")
+            .replace(
+                "\n\nfailures:\n",
+                "\n\n---- task_2_b stdout ----\nthread 'main' (1) panicked at \
+                tests/chapters/week1_day1.rs:2:1:\nfirst mismatch at [1]\n\nfailures:\n",
+            );
+        let guess = crate::results::Guess { pattern: "zeros".to_owned(), sentence: "every entry is zero".to_owned() };
+        let guessed = Comparison { guess: Some(guess), message: message.to_owned(), ..Comparison::default() };
+        let plain = Comparison { message: "first mismatch at [1]".to_owned(), ..Comparison::default() };
+        let judged = |comparisons: &[Comparison], text: &str| {
+            judge("1.1.2", "linear", libtest::parse(text), comparisons, &Ending::Complete, Duration::ZERO)
+        };
+        let both = judged(&[guessed.clone(), plain], &text);
+        assert_eq!(both.cause, None);
+        assert!(both.tests.iter().all(|test| !test.diagnosis.contains("perhaps")));
+        let alone = judged(&[guessed], &failed("task_2_a", "tests/chapters/week1_day1.rs:1:1", message));
+        assert_eq!(alone.cause.as_deref(), Some("perhaps: every entry is zero"));
+        assert!(alone.telling_test().unwrap().diagnosis.contains("perhaps: every entry is zero"));
     }
 }

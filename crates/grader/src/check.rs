@@ -5,9 +5,10 @@ use std::fmt::{Debug, Display};
 
 use mlx_rs::Array;
 
+use crate::cause::Diagnosis;
 use crate::compare::Tolerance;
 use crate::fixture::{Case, Output};
-use crate::places::without_places;
+use crate::places::plain_words;
 use crate::report::{Report, Status, describe_inputs, grade, grade_values};
 use crate::results::record;
 use crate::values::Values;
@@ -81,17 +82,17 @@ pub fn expect_error_of_kind<T, E: Display>(
     let (report, text) = match result {
         Ok(_) => {
             let message = format!("{what}: this must be refused with {kind}, and it was accepted");
-            (Report::plain(Status::Fail, message, None), String::new())
+            (seen(Status::Fail, "", message), String::new())
         }
         Err(error) => {
             let text = error.to_string();
             let report = if text.trim().is_empty() {
-                Report::plain(Status::Fail, format!("{what}: the error says nothing"), None)
+                seen(Status::Fail, "", format!("{what}: the error says nothing"))
             } else if !is_kind(&error) {
-                let message = format!("{what}: this must be refused with {kind}, and the error was another one\n");
-                Report::plain(Status::Fail, message + &without_places(&text), None)
+                let message = format!("{what}: this must be refused with {kind}, and the error was another one: ");
+                seen(Status::Fail, "", message + &plain_words(&text))
             } else {
-                Report::plain(Status::Pass, String::new(), None)
+                Report::plain(Status::Pass, String::new(), Diagnosis::default())
             };
             (report, text)
         }
@@ -107,8 +108,8 @@ pub fn expect_error_of_kind<T, E: Display>(
 #[track_caller]
 pub fn check_tokens<T: PartialEq + Debug>(case: &str, got: &[T], expected: &[T]) {
     let report = match first_difference(got, expected) {
-        None => Report::plain(Status::Pass, String::new(), None),
-        Some(message) => Report::plain(Status::Fail, format!("{case}\n{message}"), None),
+        None => Report::plain(Status::Pass, String::new(), Diagnosis::default()),
+        Some(message) => Report::plain(Status::Fail, format!("{case}\n{message}"), Diagnosis::default()),
     };
     settle(case, &report);
 }
@@ -120,15 +121,19 @@ fn close(case: &str, answer: &Array, expected: &Array, tolerance: Tolerance) -> 
             grade_values(case, answer, &output, &BTreeMap::new())
         }
         Err(error) => {
-            let message = format!("{case}\nMLX could not compute the expected value: {error}");
-            Report::plain(Status::Error, message, None)
+            seen(Status::Error, case, format!("MLX could not compute the expected value: {}", plain_words(&error)))
         }
     }
 }
 
 fn returned_error(case: &str, error: &impl Display) -> Report {
-    let error = without_places(&error.to_string());
-    Report::plain(Status::Error, format!("{case}\nthe call returned an error: {error}"), None)
+    seen(Status::Error, case, format!("the call returned an error: {}", plain_words(&error.to_string())))
+}
+
+/// A failure whose message says all that there is to say.
+fn seen(status: Status, case: &str, what: String) -> Report {
+    let message = if case.is_empty() { what.clone() } else { format!("{case}\n{what}") };
+    Report::plain(status, message, Diagnosis::observed(what))
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! The one comparison: an entry passes if `|got - expected| <= atol + rtol * |expected|`.
 //!
-//! It fails unless that is shown to hold, so NaN fails: `error > allowed` would let it through.
+//! It fails unless that is shown to hold, so an unexpected NaN fails: `error > allowed` would let it through.
 
 use crate::values::Values;
 
@@ -22,15 +22,17 @@ impl Tolerance {
         self.atol + self.rtol * expected.abs()
     }
 
-    /// Whether `got` may stand where `expected` does. Infinities must be equal; NaN never passes.
+    /// Whether `got` may stand where `expected` does. Infinities must be equal. NaN passes where
+    /// NaN is expected (a softmax over nothing has no answer), and nowhere else.
     pub fn accepts(self, got: f64, expected: f64) -> bool {
         let finite = got.is_finite() && expected.is_finite();
-        got == expected || (finite && (got - expected).abs() <= self.allowed(expected))
+        got == expected
+            || (got.is_nan() && expected.is_nan())
+            || (finite && (got - expected).abs() <= self.allowed(expected))
     }
 
     /// The error in units of what is allowed: 0 is exact, up to 1 passes, infinity where only one of
-    /// the two is NaN or infinite. Two NaNs count as equal; expected values are never NaN, but the
-    /// stored wrong answers may be.
+    /// the two is NaN or infinite. Two NaNs count as equal.
     pub fn part_used(self, got: f64, expected: f64) -> f64 {
         if got == expected || (got.is_nan() && expected.is_nan()) {
             return 0.0;
@@ -130,13 +132,15 @@ mod tests {
     }
 
     #[test]
-    fn nan_and_unexpected_infinities_never_pass() {
+    fn unexpected_nan_and_infinities_never_pass() {
         let wide = Tolerance { atol: 1e300, rtol: 1e300 };
         for got in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert!(!wide.accepts(got, 1.0));
         }
         assert!(!wide.accepts(1.0, f64::INFINITY));
-        assert!(!wide.accepts(f64::NAN, f64::NAN));
+        assert!(wide.accepts(f64::NAN, f64::NAN));
+        assert!(!wide.accepts(0.0, f64::NAN));
+        assert!(!wide.accepts(f64::INFINITY, f64::NAN));
         assert!(wide.accepts(f64::NEG_INFINITY, f64::NEG_INFINITY));
         assert!(!wide.accepts(f64::INFINITY, f64::NEG_INFINITY));
     }

@@ -206,6 +206,12 @@ impl Case {
 
 /// The folder of the fixtures: `TINY_LLM_FIXTURES`, else `tests/fixtures` of this repository.
 pub fn folder() -> PathBuf {
-    std::env::var_os("TINY_LLM_FIXTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures"), PathBuf::from)
+    std::env::var_os("TINY_LLM_FIXTURES").map_or_else(
+        || {
+            // Not `../..`: the path is shown.
+            let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+            repository.join("tests/fixtures")
+        },
+        PathBuf::from,
+    )
 }

@@ -49,7 +49,13 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Case>, String> {
     let metas: BTreeMap<String, CaseMeta> = serde_json::from_str(text).map_err(|error| error.to_string())?;
 
     let mut cases = BTreeMap::new();
-    for (name, meta) in metas {
+    for (name, mut meta) in metas {
+        for sentence in meta.wrong.values_mut() {
+            // "probable cause: looks like: x" would say it twice.
+            if let Some(shorter) = sentence.strip_prefix("looks like: ") {
+                *sentence = shorter.to_owned();
+            }
+        }
         cases.insert(name.clone(), Case { name, meta, inputs: BTreeMap::new(), outputs: BTreeMap::new() });
     }
     let mut wrong = Vec::new();

@@ -14,8 +14,8 @@
 //! A failure says, in this order: the error or the wrong shape or dtype; NaN; the first entry that is
 //! wrong with both values; how many are wrong and by how much; a small piece of both arrays; and the
 //! probable cause, when the answer equals a known mistake. Known mistakes are the `wrong.*` tensors of
-//! the fixture, written by the same program that wrote the expected values, and a few that can be
-//! recognised on any array (zeros, a constant factor, swapped axes).
+//! the fixture, written by the same program that wrote the expected values. What can be recognised on any
+//! array (zeros, a constant factor, swapped axes) may be there by chance, so it is marked: "perhaps".
 //!
 //! In reading order: [`values`] (arrays as f64), [`compare`] (the tolerance), [`fixture`], [`cause`]
 //! and [`layout`] (what went wrong), [`report`] (the message), [`check`] (pass or panic), [`results`]
@@ -38,6 +38,7 @@ mod rule;
 pub mod self_test;
 pub mod values;
 
+pub use cause::number;
 pub use check::{check_close, check_tokens, expect_error, expect_error_of_kind};
 pub use compare::Tolerance;
 pub use fixture::{Case, Fixture, FixtureError};

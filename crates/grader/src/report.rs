@@ -5,10 +5,11 @@ use std::fmt::Write;
 
 use mlx_rs::{Array, Dtype};
 
-use crate::cause::{number, probable_cause};
+use crate::cause::{Diagnosis, diagnose, number};
 use crate::compare::Comparison;
 use crate::fixture::{Case, Output};
 use crate::layout;
+use crate::places::plain_words;
 use crate::values::{Values, dtype_name, dtype_variant};
 
 /// The verdict on one answer.
@@ -21,7 +22,7 @@ pub struct Report {
     pub tolerance: f64,
     /// The part of the tolerance that is left, 0 to 1.
     pub headroom: f64,
-    pub cause: Option<String>,
+    pub diagnosis: Diagnosis,
     /// Empty when the answer passes.
     pub message: String,
 }
@@ -36,9 +37,9 @@ pub enum Status {
 
 impl Report {
     /// A verdict without numbers, for answers that are not arrays.
-    pub fn plain(status: Status, message: String, cause: Option<String>) -> Self {
+    pub fn plain(status: Status, message: String, diagnosis: Diagnosis) -> Self {
         let headroom = if status == Status::Pass { 1.0 } else { 0.0 };
-        Self { status, max_error: 0.0, tolerance: 0.0, headroom, cause, message }
+        Self { status, max_error: 0.0, tolerance: 0.0, headroom, diagnosis, message }
     }
 }
 
@@ -46,7 +47,8 @@ impl Report {
 pub fn grade(case: &Case, output: &str, got: &Array) -> Report {
     let name = if output.is_empty() { case.name.clone() } else { format!("{}, output {output}", case.name) };
     let Some(expected) = case.outputs.get(output) else {
-        return Report::plain(Status::Error, format!("the case {} has no output {output}", case.name), None);
+        let message = format!("the case {} has no output {output}", case.name);
+        return Report::plain(Status::Error, message, Diagnosis::default());
     };
     let title = format!("{name}{}", describe_inputs(case));
     grade_values(&title, got, expected, &case.meta.wrong)
@@ -57,26 +59,31 @@ pub(crate) fn grade_values(title: &str, got: &Array, output: &Output, sentences:
     let got = match Values::read(got) {
         Ok(values) => values,
         Err(error) => {
-            let message = format!("{title}\nMLX could not compute the answer: {error}");
-            return Report::plain(Status::Error, message, None);
+            let seen = format!("MLX could not compute the answer: {}", plain_words(&error));
+            return Report::plain(Status::Error, format!("{title}\n{seen}"), Diagnosis::observed(seen));
         }
     };
     let expected = &output.expected;
-    let cause = || probable_cause(&got, expected, output.tolerance, &output.wrong, sentences);
+    let mut diagnosis = diagnose(&got, expected, output.tolerance, &output.wrong, sentences);
     if got.shape != expected.shape {
-        let message = format!("{title}\nwrong shape: got {:?}, expected {:?}", got.shape, expected.shape);
-        return failed(message, cause(), None);
+        let seen = format!("wrong shape: got {:?}, expected {:?}", got.shape, expected.shape);
+        let message = format!("{title}\n{seen}");
+        diagnosis.observed = Some(seen);
+        return failed(message, diagnosis, None);
     }
     let comparison = Comparison::new(&got, expected, output.tolerance);
     if got.dtype != output.dtype {
-        let message =
-            format!("{title}\nwrong dtype: got {}, expected {}", dtype_name(got.dtype), dtype_name(output.dtype));
-        let forgotten = format!(
-            "the values are right; convert the result back to its input's dtype with as_dtype ({} here)",
-            dtype_variant(output.dtype)
-        );
-        let cause = if comparison.passes() { Some(forgotten) } else { cause() };
-        return failed(message, cause, Some((&comparison, output)));
+        let mut seen = format!("wrong dtype: got {}, expected {}", dtype_name(got.dtype), dtype_name(output.dtype));
+        if comparison.passes() {
+            let _ = write!(
+                seen,
+                "; the values are right: convert the result with as_dtype ({} here)",
+                dtype_variant(output.dtype)
+            );
+        }
+        let message = format!("{title}\n{seen}");
+        diagnosis.observed = Some(seen);
+        return failed(message, diagnosis, Some((&comparison, output)));
     }
     if comparison.passes() {
         let tolerance = output.tolerance.allowed(expected.data.get(comparison.max_error_at).copied().unwrap_or(0.0));
@@ -85,20 +92,18 @@ pub(crate) fn grade_values(title: &str, got: &Array, output: &Output, sentences:
             max_error: comparison.max_error,
             tolerance,
             headroom: comparison.headroom(),
-            cause: None,
+            // That an answer passes speaks against the mistakes that would have been seen here.
+            diagnosis: Diagnosis { stored: diagnosis.stored, ..Diagnosis::default() },
             message: String::new(),
         };
     }
     let message = format!("{title}\n{}", describe_mismatch(&got, output, &comparison));
-    failed(message, cause(), Some((&comparison, output)))
+    failed(message, diagnosis, Some((&comparison, output)))
 }
 
-fn failed(mut message: String, cause: Option<String>, compared: Option<(&Comparison, &Output)>) -> Report {
-    if let Some(cause) = &cause {
-        message.push_str("\nprobable cause: ");
-        message.push_str(cause);
-    }
-    let mut report = Report::plain(Status::Fail, message, cause);
+fn failed(mut message: String, diagnosis: Diagnosis, compared: Option<(&Comparison, &Output)>) -> Report {
+    message.push_str(&diagnosis.lines());
+    let mut report = Report::plain(Status::Fail, message, diagnosis);
     if let Some((comparison, output)) = compared {
         let expected = output.expected.data.get(comparison.max_error_at).copied().unwrap_or(0.0);
         report.max_error = comparison.max_error;
@@ -124,7 +129,7 @@ fn describe_mismatch(got: &Values, output: &Output, found: &Comparison) -> Strin
     };
     let (got_value, expected_value) = (got.data[first], expected.data[first]);
     let index = expected.index(first);
-    if output.dtype.is_float() {
+    if output.dtype.is_float() && got_value.is_finite() && expected_value.is_finite() {
         let allowed = output.tolerance.allowed(expected_value);
         let _ = writeln!(
             text,
@@ -135,7 +140,7 @@ fn describe_mismatch(got: &Values, output: &Output, found: &Comparison) -> Strin
             number(allowed),
         );
     } else {
-        let show = |x| entry(x, output.dtype);
+        let show = |x| entry(x, output.dtype, in_hex(expected));
         let _ =
             writeln!(text, "first mismatch at {index:?}: got {}, expected {}", show(got_value), show(expected_value));
     }
@@ -162,8 +167,9 @@ fn dump(got: &Values, expected: &Values, at: usize, dtype: Dtype) -> String {
     let row_start = at - at % row;
     let first = (at % row).saturating_sub(WIDTH / 2).min(row.saturating_sub(WIDTH));
     let last = (first + WIDTH).min(row);
+    let hex = in_hex(expected);
     let columns: Vec<[String; 2]> = (first..last)
-        .map(|column| [got, expected].map(|values| entry(values.data[row_start + column], dtype)))
+        .map(|column| [got, expected].map(|values| entry(values.data[row_start + column], dtype, hex)))
         .collect();
     let line = |which: usize| {
         let cells =
@@ -177,15 +183,64 @@ fn dump(got: &Values, expected: &Values, at: usize, dtype: Dtype) -> String {
     format!("  got      [{index}]  {}\n  expected [{index}]  {}", line(0), line(1))
 }
 
-fn entry(x: f64, dtype: Dtype) -> String {
-    if dtype == Dtype::Bool { format!("{}", x != 0.0) } else { number(x) }
+/// Whether integers are words with several small numbers in each, which say nothing in decimal.
+fn in_hex(expected: &Values) -> bool {
+    expected.dtype == Dtype::Uint32 && expected.data.iter().any(|&x| x >= f64::from(1 << 24))
 }
 
-/// The inputs' shapes and the parameters, as in: ` (x: bf16 [2, 5], axis = -1)`.
+fn entry(x: f64, dtype: Dtype, hex: bool) -> String {
+    if dtype == Dtype::Bool {
+        format!("{}", x != 0.0)
+    } else if dtype.is_float() || x != x.trunc() {
+        number(x)
+    } else if hex {
+        format!("{:#010x}", x as u64)
+    } else {
+        format!("{}", x as i64)
+    }
+}
+
+/// The inputs' shapes and the parameters, as in: ` (x: bf16 [2, 5], axis = -1)`; of many inputs only the first ones.
 pub(crate) fn describe_inputs(case: &Case) -> String {
-    let tensors =
-        case.inputs.iter().map(|(name, stored)| format!("{name}: {} {:?}", dtype_name(stored.dtype), stored.shape));
-    let params = case.meta.params.iter().map(|(name, value)| format!("{name} = {value}"));
-    let all: Vec<String> = tensors.chain(params).collect();
+    const WIDTH: usize = 120;
+    let params: Vec<String> = case.meta.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+    let n_inputs = case.inputs.len();
+    let mut all: Vec<String> = Vec::new();
+    for (n, (name, stored)) in case.inputs.iter().enumerate() {
+        let input = format!("{name}: {} {:?}", dtype_name(stored.dtype), stored.shape);
+        if n > 0 && all.iter().map(|shown| shown.len() + 2).sum::<usize>() + input.len() > WIDTH {
+            all.push(format!("{} more inputs", n_inputs - n));
+            break;
+        }
+        all.push(input);
+    }
+    let mut n_shown = 0;
+    for param in params {
+        // A list of a hundred numbers helps nobody.
+        n_shown += param.len() + 2;
+        if n_shown > WIDTH {
+            all.push("..".to_owned());
+            break;
+        }
+        all.push(param);
+    }
     if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_print_as_integers_and_packed_words_in_hex() {
+        let shown = |x: f64, expected: &[f64]| {
+            let expected = Values { dtype: Dtype::Uint32, shape: vec![expected.len()], data: expected.to_vec() };
+            entry(x, Dtype::Uint32, in_hex(&expected))
+        };
+        assert_eq!(shown(1_234_567.0, &[7.0, 151_935.0]), "1234567");
+        assert_eq!(shown(1_127_443_201.0, &[3_453_923_584.0, 5.0]), "0x43336301");
+        assert_eq!(entry(-7.0, Dtype::Int32, false), "-7");
+        assert_eq!(entry(0.123_456_78, Dtype::Float32, false), "0.123457");
+        assert_eq!(entry(1.234_567_8e-9, Dtype::Float32, false), "1.23457e-9");
+    }
 }

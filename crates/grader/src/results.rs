@@ -1,7 +1,9 @@
 //! The result stream: one line of JSON for every check, for the runner's table.
 //!
 //! Where the environment variable `TINY_LLM_RESULTS` names a file, each check appends
-//! `{"test", "case", "status", "max_error", "tolerance", "headroom", "cause", "message"}` to it.
+//! `{"test", "case", "status", "max_error", "tolerance", "headroom", "cause", "known", "stored", "pattern", "guess",
+//! "observed", "message"}` to it. `cause` is what one would say of this check alone; the fields after it, which
+//! [`Diagnosis`](crate::cause::Diagnosis) explains, let the runner weigh all checks of a task.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -45,7 +47,12 @@ fn to_json(case: &str, report: &Report) -> serde_json::Value {
         "max_error": report.max_error,
         "tolerance": report.tolerance,
         "headroom": report.headroom,
-        "cause": report.cause,
+        "cause": report.diagnosis.cause(),
+        "known": report.diagnosis.known,
+        "stored": report.diagnosis.stored,
+        "pattern": report.diagnosis.guess.as_ref().map(|guess| guess.pattern),
+        "guess": report.diagnosis.guess.as_ref().map(|guess| &guess.sentence),
+        "observed": report.diagnosis.observed,
         "message": report.message,
     })
 }
@@ -53,10 +60,17 @@ fn to_json(case: &str, report: &Report) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::{Diagnosis, Guess};
 
     #[test]
     fn a_line_has_every_field() {
-        let report = Report::plain(Status::Fail, "two\nlines".to_owned(), Some("looks like: x".to_owned()));
+        let diagnosis = Diagnosis {
+            known: vec!["the scale is missing".to_owned()],
+            stored: vec!["the mask is ignored".to_owned(), "the scale is missing".to_owned()],
+            guess: Some(Guess { pattern: "factor", sentence: "times 2".to_owned() }),
+            observed: None,
+        };
+        let report = Report::plain(Status::Fail, "two\nlines".to_owned(), diagnosis);
         let line = to_json("softmax/rows", &report).to_string();
         assert!(!line.contains('\n'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -64,7 +78,12 @@ mod tests {
         assert_eq!(value["case"], "softmax/rows");
         assert_eq!(value["status"], "fail");
         assert_eq!(value["headroom"], 0.0);
-        assert_eq!(value["cause"], "looks like: x");
+        assert_eq!(value["cause"], "the scale is missing");
+        assert_eq!(value["known"], json!(["the scale is missing"]));
+        assert_eq!(value["stored"], json!(["the mask is ignored", "the scale is missing"]));
+        assert_eq!(value["pattern"], "factor");
+        assert_eq!(value["guess"], "times 2");
+        assert_eq!(value["observed"], serde_json::Value::Null);
         assert_eq!(value["message"], "two\nlines");
     }
 }

@@ -1,5 +1,6 @@
 //! Rules whose violation has one cause, which the test knows: what no array of expected values says.
 
+use crate::cause::Diagnosis;
 use crate::report::{Report, Status};
 use crate::results::record;
 
@@ -10,10 +11,11 @@ use crate::results::record;
 #[track_caller]
 pub fn check_rule(case: &str, holds: Result<(), String>, cause: &str) {
     let report = match holds {
-        Ok(()) => Report::plain(Status::Pass, String::new(), None),
+        Ok(()) => Report::plain(Status::Pass, String::new(), Diagnosis::default()),
         Err(seen) => {
-            let message = format!("{case}\n{seen}\nprobable cause: {cause}");
-            Report::plain(Status::Fail, message, Some(cause.to_owned()))
+            let known = vec![cause.strip_prefix("looks like: ").unwrap_or(cause).to_owned()];
+            let diagnosis = Diagnosis { stored: known.clone(), known, ..Diagnosis::default() };
+            Report::plain(Status::Fail, format!("{case}\n{seen}{}", diagnosis.lines()), diagnosis)
         }
     };
     record(case, &report);
