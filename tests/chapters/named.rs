@@ -11,18 +11,11 @@ use grader::results::record;
 /// Passes if `holds`; else fails with `message`, and with the cause if there is one.
 #[track_caller]
 pub fn check_that(case: &str, holds: bool, message: impl FnOnce() -> String, cause: Option<&str>) {
-    // "probable cause: looks like: x" would say it twice.
-    let cause = cause.map(|cause| cause.strip_prefix("looks like: ").unwrap_or(cause));
     let report = if holds {
         Report::plain(Status::Pass, String::new(), Diagnosis::default())
     } else {
         let message = message();
-        let diagnosis = match cause {
-            Some(cause) => {
-                Diagnosis { known: vec![cause.to_owned()], stored: vec![cause.to_owned()], ..Diagnosis::default() }
-            }
-            None => Diagnosis::observed(message.clone()),
-        };
+        let diagnosis = cause.map_or_else(|| Diagnosis::observed(message.clone()), Diagnosis::mistake);
         Report::plain(Status::Fail, format!("{case}\n{message}{}", diagnosis.lines()), diagnosis)
     };
     record(case, &report);

@@ -11,6 +11,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use grader::cause::Diagnosis;
 use grader::report::{Report, Status};
 use grader::results::record;
 use grader::{Case, Guarded, Rng};
@@ -456,9 +457,9 @@ fn say_where_it_panicked(kernel: &dyn Kernel, matrix: &Matrix, panic: &(dyn Any 
     let text = text.unwrap_or("a panic without a message");
     let is_half = matrix.bits == 4 && matrix.group_size == 32 && !matrix.inputs.is_multiple_of(64);
     if is_half && !text.contains("not yet implemented") {
-        let cause = "looks like: a row that ends in half a chunk: its last chunk has no second group";
+        let cause = "a row that ends in half a chunk: its last chunk has no second group";
         let what = format!("{}: {} inputs in groups of 32, {} bits", kernel.name(), matrix.inputs, matrix.bits);
-        let report = Report::plain(Status::Error, format!("{what}: {text}\n{cause}"), Some(cause.to_owned()));
+        let report = Report::plain(Status::Error, format!("{what}: {text}\n{cause}"), Diagnosis::mistake(cause));
         record(&what, &report);
         println!("{what}: {cause}");
     }

@@ -267,7 +267,7 @@ fn task_3_a_hidden_key_may_score_anything() {
             let options = Options { variant, schedule: Schedule::OneThread, tiling: SMALL_TILES };
             let got = rows(spoilt.flash(&mask, options));
             let is_near = |(got, expected): (&f32, &f32)| (got - expected).abs() < 1e-4;
-            let wrong = (0..32).find(|&row| !got[row].iter().zip(&expected[row]).all(|pair| is_near(pair)));
+            let wrong = (0..32).find(|&row| !got[row].iter().zip(&expected[row]).all(&is_near));
             let holds =
                 wrong.map_or(Ok(()), |row| Err(format!("row {row} is {:?}, not {:?}", got[row], expected[row])));
             let cause = "looks like: something is added to a hidden key's score, or it is made low; it becomes -inf, whatever it was";

@@ -41,6 +41,12 @@ pub struct Guess {
 }
 
 impl Diagnosis {
+    /// A mistake that the test itself can tell, because nothing else breaks this rule.
+    pub fn mistake(cause: &str) -> Self {
+        let known = vec![cause.strip_prefix("looks like: ").unwrap_or(cause).to_owned()];
+        Self { stored: known.clone(), known, ..Self::default() }
+    }
+
     /// Something that was seen.
     pub fn observed(text: impl Into<String>) -> Self {
         Self { observed: Some(text.into()), ..Self::default() }

@@ -16,6 +16,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{io, mem, ptr, slice, thread};
 
+use crate::cause::Diagnosis;
 use crate::report::{Report, Status};
 use crate::results::record;
 
@@ -67,8 +68,8 @@ impl<T: Copy> Guarded<T> {
     pub fn expect_untouched(&self, what: &str) {
         if self.guard.touched.swap(false, Ordering::SeqCst) {
             let message = self.message(what);
-            let cause = format!("looks like: memory after the end of {what} is read or written");
-            record(what, &Report::plain(Status::Fail, message.clone(), Some(cause)));
+            let diagnosis = Diagnosis::mistake(&format!("memory after the end of {what} is read or written"));
+            record(what, &Report::plain(Status::Fail, message.clone(), diagnosis));
             panic!("{message}");
         }
     }

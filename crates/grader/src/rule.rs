@@ -13,8 +13,7 @@ pub fn check_rule(case: &str, holds: Result<(), String>, cause: &str) {
     let report = match holds {
         Ok(()) => Report::plain(Status::Pass, String::new(), Diagnosis::default()),
         Err(seen) => {
-            let known = vec![cause.strip_prefix("looks like: ").unwrap_or(cause).to_owned()];
-            let diagnosis = Diagnosis { stored: known.clone(), known, ..Diagnosis::default() };
+            let diagnosis = Diagnosis::mistake(cause);
             Report::plain(Status::Fail, format!("{case}\n{seen}{}", diagnosis.lines()), diagnosis)
         }
     };

@@ -1,5 +1,6 @@
 //! Task 3: tiles, threads, and the operation, on the portable kernel.
 
+use grader::cause::Diagnosis;
 use grader::report::{Report, Status};
 use grader::results::record;
 use grader::{Fixture, Rng, expect_error};
@@ -37,9 +38,9 @@ fn a_tile_for_every_place(#[values(1, 2, 3, 7)] threads: usize) {
             let area: usize = tiles.iter().map(|(tokens, rows)| tokens.len() * rows.len()).sum();
             if area != n_tokens * n_rows {
                 let how = if area < n_tokens * n_rows { "too few" } else { "too many" };
-                let cause = format!("looks like: {how} places in all tiles together");
+                let diagnosis = Diagnosis::mistake(&format!("{how} places in all tiles together"));
                 let message = format!("{what}: {area} places in all tiles together, expected {}", n_tokens * n_rows);
-                record(&what, &Report::plain(Status::Fail, message.clone(), Some(cause)));
+                record(&what, &Report::plain(Status::Fail, message.clone(), diagnosis));
                 panic!("{message}");
             }
             let corners: BTreeSet<_> = tiles.iter().map(|(tokens, rows)| (tokens.start, rows.start)).collect();
