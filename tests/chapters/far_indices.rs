@@ -78,16 +78,21 @@ fn far_kernel(launch: &FarLaunch<'_>) -> GpuKernel {
         Some(_) => format!("uint3({first}u, 0, 0)"),
         None => "uint3(0, 0, 0)".to_owned(),
     };
+    // Threadgroup memory is declared outside of all braces: the block begins after it.
+    let body = launch.kernel.body;
+    let is_shared = |line: &str| line.starts_with("threadgroup ");
+    let n_before = body.lines().collect::<Vec<_>>().iter().rposition(|line| is_shared(line)).map_or(0, |last| last + 1);
+    let split = body.split_inclusive('\n').take(n_before).map(str::len).sum();
+    let (before, inside) = body.split_at(split);
     let body = format!(
-        "const uint3 near = threadgroup_position_in_grid; const uint3 near_thread = thread_position_in_grid; \
+        "{before}const uint3 near = threadgroup_position_in_grid; const uint3 near_thread = thread_position_in_grid; \
          const device T* near_x = x; device T* near_out = out; {{ \
          const int x_shape[2] = {{{tokens}, {SIZE}}}; \
          const uint3 threadgroup_position_in_grid = {position}; \
          const uint3 thread_position_in_grid = near_thread + {thread}; \
          const device T* x = near_x - size_t({first}) * {SIZE}; device T* out = near_out - size_t({first}) * {SIZE}; \
-         {body} }}",
+         {inside}\n}}", // a comment may end the body
         position = launch.threadgroup_position,
-        body = launch.kernel.body,
     );
     // A kernel's source lives as long as the program.
     GpuKernel { body: Box::leak(body.into_boxed_str()), ..*launch.kernel }

@@ -1,6 +1,6 @@
 //! Day 1.1: softmax, linear, scaled dot-product attention, multi-head attention.
 
-use grader::{Case, Fixture, Rng, Tolerance, check_close, expect_error, property, strided};
+use grader::{Case, Fixture, Rng, Tolerance, check_close, check_rule, expect_error, property, strided};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype};
 use rstest::rstest;
@@ -63,6 +63,41 @@ fn task_1_softmax_sums_to_one_along_the_axis() {
 fn task_1_softmax_refuses_an_axis_that_x_does_not_have() {
     let x = Array::from_slice(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
     expect_error(softmax(&x, 2), "softmax over axis 2 of a 2-D array");
+}
+
+#[test]
+fn task_1_softmax_keeps_nan() {
+    // Rows: nothing but -inf; a NaN among numbers; an ordinary one, which must not suffer.
+    let (inf, nan) = (f32::NEG_INFINITY, f32::NAN);
+    let x = Array::from_slice(&[inf, inf, 1.0, nan, 0.0, 0.0], &[3, 2]);
+    let weights = values(softmax(&x, -1));
+    let seen = format!("softmax of [-inf, -inf], [1, NaN] and [0, 0] gives {weights:?}");
+    let right = weights[..4].iter().all(|w| w.is_nan()) && weights[4..] == [0.5, 0.5];
+    check_rule(
+        "a row without an answer",
+        right.then_some(()).ok_or(seen),
+        "NaN is replaced by a number, which hides it",
+    );
+}
+
+#[test]
+fn task_1_softmax_of_moderate_entries() {
+    // 100 overflows no exponent once the maximum is gone, and exp(-10) is far from 0.
+    let weights = values(softmax(&Array::from_slice(&[100.0_f32, 90.0], &[2]), 0));
+    let second = 1.0 / (1.0 + 10.0_f64.exp());
+    let right =
+        (f64::from(weights[0]) - (1.0 - second)).abs() < 1e-6 && (f64::from(weights[1]) / second - 1.0).abs() < 1e-4;
+    let seen = format!("softmax of [100, 90] gives {weights:?}, exactly {:.6} and {second:.6e}", 1.0 - second);
+    check_rule("[100, 90]", right.then_some(()).ok_or(seen), "entries are clipped; subtract the row's maximum instead");
+}
+
+/// The values of an answer, as f32.
+fn values(result: Result<Array>) -> Vec<f32> {
+    let array = result.and_then(|array| Ok(array.as_dtype(Dtype::Float32)?));
+    match array {
+        Ok(array) => array.as_slice::<f32>().to_vec(),
+        Err(error) => panic!("it was refused: {error}"),
+    }
 }
 
 // ------------------------------------------------------------------------------------- task 2: linear
@@ -180,6 +215,100 @@ fn task_3_attention_does_not_see_masked_keys() {
     });
 }
 
+/// One query `[1, 1]` over keys of one number each.
+fn one_query(query: f32, keys: &[f32], given: &[f32], scale: f32, mask: &Array, dtype: Dtype) -> Vec<f32> {
+    let n = keys.len() as i32;
+    values((|| {
+        let query = Array::from_slice(&[query], &[1, 1]).as_dtype(dtype)?;
+        let key = Array::from_slice(keys, &[n, 1]).as_dtype(dtype)?;
+        let value = Array::from_slice(given, &[n, 1]).as_dtype(dtype)?;
+        scaled_dot_product_attention(&query, &key, &value, Some(scale), Some(mask))
+    })())
+}
+
+#[test]
+fn task_3_a_hidden_key_counts_for_nothing_whatever_its_score() {
+    let cause = "a hidden key's score becomes a large negative number; it must become minus infinity";
+    // The hidden score is 200,000 larger than the visible one.
+    let mask = Array::from_slice(&[false, true], &[1, 2]);
+    let got = one_query(1.0, &[200_000.0, 0.0], &[1.0, 3.0], 1.0, &mask, Dtype::Float32);
+    let seen = format!("the visible value is 3, the answer {got:?}");
+    check_rule("a hidden key with a high score", (got == [3.0]).then_some(()).ok_or(seen), cause);
+
+    let nothing = Array::from_slice(&[false, false], &[1, 2]);
+    let got = one_query(1.0, &[1.0, 0.0], &[1.0, 3.0], 1.0, &nothing, Dtype::Float32);
+    let seen = format!("a query that may attend to nothing has no mean: NaN, as in PyTorch; the answer is {got:?}");
+    check_rule("a query without keys", got[0].is_nan().then_some(()).ok_or(seen), cause);
+}
+
+#[rstest]
+fn task_3_scores_stay_f32_under_a_mask_of_16_bits(#[values(Dtype::Float16, Dtype::Bfloat16)] mask_dtype: Dtype) {
+    let zeros = Array::from_slice(&[0.0_f32, 0.0], &[1, 2]).as_dtype(mask_dtype).unwrap_or_else(|e| panic!("{e}"));
+    // Scores of 100,000.25 and 100,000: too large for f16, too close for bf16.
+    let got = one_query(1.0, &[100_000.25, 100_000.0], &[1.0, 0.0], 1.0, &zeros, Dtype::Float32);
+    let exact = 1.0 / (1.0 + (-0.25_f64).exp());
+    let seen = format!("scores 0.25 apart weigh the values 1 and 0 with {exact:.5}; the answer is {got:?}");
+    let right = (f64::from(got[0]) - exact).abs() < 1e-4;
+    check_rule("near scores", right.then_some(()).ok_or(seen), "the scores are rounded to the additive mask's dtype");
+}
+
+#[rstest]
+fn task_3_weights_stay_f32_until_the_end(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype) {
+    // Two large values that nearly cancel show how exact their weights are: 1000 tanh(0.006) = 6.
+    let zeros = Array::from_slice(&[0.0_f32, 0.0], &[1, 2]);
+    let got = one_query(1.0, &[1.0, 0.0], &[1000.0, -1000.0], 0.012, &zeros, dtype);
+    let exact = 1000.0 * 0.006_f64.tanh();
+    let right = (f64::from(got[0]) - exact).abs() < 0.04;
+    let seen = format!("the values 1000 and -1000 have the mean {exact:.4}; the answer is {got:?}");
+    check_rule(
+        "values that cancel",
+        right.then_some(()).ok_or(seen),
+        "the weights are rounded before they meet the values",
+    );
+}
+
+#[rstest]
+fn task_3_the_result_has_the_querys_dtype(
+    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] query_dtype: Dtype,
+    #[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] other_dtype: Dtype,
+) {
+    let array = |dtype| Array::from_slice(&[1.0_f32, 2.0], &[2, 1]).as_dtype(dtype);
+    let run = || -> Result<Dtype> {
+        let (query, other) = (array(query_dtype)?, array(other_dtype)?);
+        Ok(scaled_dot_product_attention(&query, &other, &other, None, None)?.dtype())
+    };
+    let seen = match run() {
+        Ok(dtype) if dtype == query_dtype => Ok(()),
+        Ok(dtype) => Err(format!("a {query_dtype:?} query over {other_dtype:?} keys and values gives {dtype:?}")),
+        Err(error) => panic!("it was refused: {error}"),
+    };
+    check_rule("dtypes that differ", seen, "the result is converted to another input's dtype than the query's");
+}
+
+#[rstest]
+#[case::queries(&[2, 5, 5, 3])]
+#[case::heads(&[2, 5, 4, 3])]
+#[case::batch(&[5, 2, 4, 3])]
+fn task_3_weights_sum_over_the_keys_where_another_axis_is_as_long(#[case] shape: &[i32]) {
+    // All values are 1, so the weighted mean is 1 wherever a row of weights sums to 1. There are 5 keys.
+    let mut rng = Rng::new(11);
+    let got = values((|| {
+        let query = rng.array(shape, Dtype::Float32)?;
+        let mut key_shape = shape.to_vec();
+        key_shape[2] = 5;
+        let key = rng.array(&key_shape, Dtype::Float32)?;
+        let ones = key.multiply(Array::from_f32(0.0))?.add(Array::from_f32(1.0))?;
+        scaled_dot_product_attention(&query, &key, &ones, None, None)
+    })());
+    let worst = got.iter().map(|x| (x - 1.0).abs()).fold(0.0, f32::max);
+    let seen = format!("queries {shape:?} over 5 keys whose values are all 1: an answer is off by {worst}");
+    check_rule(
+        "values of 1",
+        (worst < 1e-5).then_some(()).ok_or(seen),
+        "softmax runs over another axis than the keys'",
+    );
+}
+
 #[test]
 fn task_3_attention_refuses_shapes_that_do_not_fit() {
     let array = |shape: &[i32]| {
@@ -248,6 +377,30 @@ fn task_4_multi_head_attention_refuses_inputs_that_do_not_fit() {
     expect_error(new(4, &[6, 4]), "4 heads for a wq with 6 rows");
     expect_error(new(0, &[6, 4]), "no heads");
     expect_error(new(2, &[24]), "a wq with one dimension");
+}
+
+#[test]
+fn task_4_a_mask_of_three_axes_has_one_of_heads() {
+    // As many sequences as heads, so that the first axis fits both.
+    let mut rng = Rng::new(12);
+    let mut run = || -> Result<[Array; 2]> {
+        let mut weight = || rng.array(&[4, 4], Dtype::Float32);
+        let layer = MultiHeadAttention::new(2, weight()?, weight()?, weight()?, weight()?)?;
+        let x = rng.array(&[2, 3, 4], Dtype::Float32)?;
+        let visible = [
+            true, true, false, true, false, true, true, true, true, false, true, true, true, false, false, true, true,
+            false,
+        ];
+        let mask = Array::from_slice(&visible, &[2, 3, 3]);
+        let four_axes = mask.expand_dims(0)?;
+        Ok([layer.forward(&x, &x, &x, Some(&mask))?, layer.forward(&x, &x, &x, Some(&four_axes))?])
+    };
+    let [three, four] = run().unwrap_or_else(|error| panic!("it was refused: {error}"));
+    let (three, four) = (values(Ok(three)), values(Ok(four)));
+    let worst = three.iter().zip(&four).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let seen = format!("the masks [H, L, S] and [1, H, L, S] give answers that differ by {worst}");
+    let cause = "a mask of three axes is taken for [B, L, S]; its first axis is the heads'";
+    check_rule("a mask [H, L, S]", (worst < 1e-6).then_some(()).ok_or(seen), cause);
 }
 
 /// An input of the case, as stored or with the same values in another memory order.

@@ -2,7 +2,7 @@
 
 mod refusals;
 
-use grader::{Case, Fixture, Tolerance, check_close, expect_error, property, strided};
+use grader::{Case, Fixture, Rng, Tolerance, check_close, check_rule, expect_error, property, strided};
 use mlx_rs::{Array, Dtype};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
@@ -87,6 +87,8 @@ fn refuses_other_tables(rotate: Rotation) {
     let table = array(&[5, 3]);
     expect_error(rotate(&array(&[2, 5, 8]), &table, &table), "8 dims and tables for 6");
     expect_error(rotate(&array(&[2, 4, 6]), &table, &table), "4 tokens and tables for 5");
+    // The tables of three pairs fit the first six of seven numbers: the seventh must not be lost in silence.
+    expect_error(rotate(&array(&[2, 5, 7]), &table, &table), "an odd number of dims, the last of which has no partner");
 }
 
 // ------------------------------------------------------------ task 4: rotary embedding with offsets
@@ -138,6 +140,32 @@ fn task_4_rope_with_equal_offsets_per_row(
     let x = case.array("x");
     let offsets = vec![case.i32("offset"); x.shape()[0] as usize];
     case.check(rope(case).and_then(|rope| rope.forward(&x, Offset::PerRow(&offsets))));
+}
+
+#[test]
+fn task_4_each_row_has_its_own_positions() {
+    // Different rows at offsets far apart, as many tokens as another size too: each row is what it is alone.
+    let mut rng = Rng::new(21);
+    let offsets = [3, 17, 0];
+    let mut run = || -> Result<Vec<(f32, usize)>> {
+        let rope = RotaryEmbedding::new(4, 32, 100.0, false)?;
+        let x = rng.array(&[3, 2, 3, 4], Dtype::Float32)?;
+        let together = rope.forward(&x, Offset::PerRow(&offsets))?;
+        let rows = x.split(3, 0)?;
+        let answers = together.split(3, 0)?;
+        (0..3)
+            .map(|row| {
+                let alone = rope.forward(&rows[row], Offset::Same(offsets[row]))?;
+                let difference = alone.subtract(&answers[row])?.abs()?.max(false)?;
+                Ok((difference.as_dtype(Dtype::Float32)?.item::<f32>(), row))
+            })
+            .collect()
+    };
+    let differences = run().unwrap_or_else(|error| panic!("it was refused: {error}"));
+    let wrong: Vec<usize> = differences.iter().filter(|(off, _)| !(*off < 1e-5)).map(|(_, row)| *row).collect();
+    let seen = format!("offsets {offsets:?}: the rows {wrong:?} differ from what they are alone");
+    let cause = "a row's tokens get positions of other rows (token by token instead of row by row?)";
+    check_rule("three rows", wrong.is_empty().then_some(()).ok_or(seen), cause);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 mod refusals;
 
-use grader::{Case, Fixture, Tolerance, check_close, expect_error, property, strided};
-use mlx_rs::Array;
+use grader::{Case, Fixture, Rng, Tolerance, check_close, check_rule, expect_error, property, strided};
 use mlx_rs::ops::concatenate;
+use mlx_rs::{Array, Dtype};
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiny_llm::{
@@ -109,6 +109,53 @@ fn task_2_grouped_attention_with_one_query_head_per_kv_head_is_plain_attention()
     let (query, key, value) = (case.array("query"), case.array("key"), case.array("value"));
     case.check(scaled_dot_product_attention_grouped(&query, &key, &value, None, &AttentionMask::None));
     case.check(scaled_dot_product_attention(&query, &key, &value, None, None));
+}
+
+/// A mask is only as large as it has to be, and must mean the same as the one with all axes written out.
+#[rstest]
+#[case::keys_only(&[5], "a mask without an axis of heads is taken to have one, or all of [L, S]")]
+#[case::one_row(&[1, 5], "a mask without an axis of heads is taken to have one, or all of [L, S]")]
+#[case::one_column(&[3, 1], "a mask without an axis of heads is taken to have one, or all of [L, S]")]
+#[case::query_heads(&[4, 3, 5], "the mask's head axis is that of the query heads and is split like theirs")]
+#[case::one_head(&[1, 3, 5], "a mask's head axis of size 1 needs a second one beside it, for the group")]
+#[case::batch(&[2, 1, 3, 5], "a mask's head axis of size 1 needs a second one beside it, for the group")]
+#[case::batch_and_keys(&[2, 1, 1, 5], "a mask's head axis of size 1 needs a second one beside it, for the group")]
+#[case::batch_and_heads(&[2, 4, 1, 5], "the mask's head axis is that of the query heads and is split like theirs")]
+#[case::two_leading(&[3, 2, 4, 3, 5], "the mask's head axis is counted from the front; from the back it is always the third")]
+#[case::two_leading_one_head(&[3, 1, 1, 3, 5], "the mask's head axis is counted from the front; from the back it is always the third")]
+fn task_2_masks_of_fewer_and_more_axes(
+    #[case] shape: &[i32],
+    #[case] cause: &str,
+    #[values(Dtype::Bool, Dtype::Float32, Dtype::Bfloat16)] dtype: Dtype,
+) {
+    // [.., H_q, L, D] = [3, 2, 4, 3, 6] or [2, 4, 3, 6] over two key/value heads: as many as sequences.
+    let leading: &[i32] = if shape.len() == 5 { &[3, 2] } else { &[2] };
+    let mut rng = Rng::new(31);
+    let mut run = || -> Result<f32> {
+        let mut heads = |n: i32, length: i32| rng.array(&[leading, &[n, length, 6]].concat(), Dtype::Float32);
+        let (query, key, value) = (heads(4, 3)?, heads(2, 5)?, heads(2, 5)?);
+        let drawn = rng.array(shape, Dtype::Float32)?;
+        let mask = match dtype {
+            // At least one key stays visible: the first of each row.
+            Dtype::Bool if shape[shape.len() - 1] == 5 => {
+                let first = Array::from_iter((0..5).map(|key| key == 0), &[5]);
+                drawn.gt(Array::from_f32(0.0))?.logical_or(first)?
+            }
+            Dtype::Bool => drawn.gt(Array::from_f32(-9.0))?,
+            dtype => drawn.as_dtype(dtype)?,
+        };
+        let all_axes = [leading, &[4, 3, 5]].concat();
+        let whole = mlx_rs::ops::broadcast_to(&mask, &all_axes)?;
+        let with =
+            |mask: Array| scaled_dot_product_attention_grouped(&query, &key, &value, None, &AttentionMask::Array(mask));
+        Ok(with(mask)?.subtract(with(whole)?)?.abs()?.max(false)?.as_dtype(Dtype::Float32)?.item::<f32>())
+    };
+    let seen = match run() {
+        Ok(off) if off < 1e-5 => Ok(()),
+        Ok(off) => Err(format!("the answers with this mask and with all its axes written out differ by {off}")),
+        Err(error) => Err(format!("it was refused: {error}")),
+    };
+    check_rule(&format!("a mask {shape:?} of {dtype:?}"), seen, cause);
 }
 
 fn grouped_of_shapes(query: &[i32], key: &[i32], value: &[i32], mask: &AttentionMask) -> Result<Array> {
@@ -269,6 +316,28 @@ fn task_3_qwen2_attention_with_a_cache(
         calls => panic!("the cache was updated {} times; once per forward is right", calls.len()),
     }
     case.check(result);
+}
+
+#[test]
+fn task_3_a_mask_counts_with_a_cache_too() {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case("qwen2_attention/prefill_after_past_f32");
+    let run = |mask: &AttentionMask| -> Result<Array> {
+        let mut cache = TestCache::new(case, false);
+        attention(case)?.forward(&case.array("x"), &rope(case)?, mask, Some(&mut cache))
+    };
+    let difference = || -> Result<f32> {
+        let difference = run(&AttentionMask::Causal)?.subtract(run(&AttentionMask::None)?)?;
+        Ok(difference.abs()?.max(false)?.as_dtype(Dtype::Float32)?.item::<f32>())
+    };
+    let difference = difference().unwrap_or_else(|error| panic!("it was refused: {error}"));
+    let seen =
+        "with a cache that holds tokens, several new ones attend to each other as if there were no mask".to_owned();
+    check_rule(
+        "a causal mask",
+        (difference > 1e-3).then_some(()).ok_or(seen),
+        "the mask is dropped when there is a cache",
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Day 1.4: RMSNorm, SiLU, SwiGLU.
 
-use grader::{Case, Fixture, Tolerance, check_close, expect_error, property, strided};
+use grader::{Case, Fixture, Tolerance, check_close, check_rule, expect_error, property, strided};
 use mlx_rs::{Array, Dtype};
 use rstest::rstest;
 use tiny_llm::{Linear, Result, RmsNorm, SwiGluMlp, silu};
@@ -53,6 +53,53 @@ fn task_1_rms_norm_gives_vectors_of_mean_square_one() {
     });
 }
 
+/// RMSNorm with gains of 1.
+fn norm_of(x: &[f32], eps: f32) -> f32 {
+    let run = || -> Result<f32> {
+        let ones = Array::from_iter(x.iter().map(|_| 1.0_f32), &[x.len() as i32]);
+        let normed = RmsNorm::new(ones, eps).forward(&Array::from_slice(x, &[x.len() as i32]))?;
+        Ok(normed.as_dtype(Dtype::Float32)?.as_slice::<f32>()[0])
+    };
+    run().unwrap_or_else(|error| panic!("it was refused: {error}"))
+}
+
+/// `square` is what stands in the root; `wrong` are other squares and the mistakes that give them.
+fn check_norm(case: &str, x: &[f32], eps: f32, square: f64, wrong: &[(f64, &str)]) {
+    let got = f64::from(norm_of(x, eps));
+    let near = |square: f64| {
+        let exact = f64::from(x[0]) / square.sqrt();
+        (got - exact).abs() <= 1e-4 * exact.abs()
+    };
+    let cause =
+        wrong.iter().find(|(square, _)| near(*square)).map_or("the root holds something else", |(_, cause)| cause);
+    let seen = format!("{} becomes {got}, exactly {:.6}", x[0], f64::from(x[0]) / square.sqrt());
+    check_rule(case, near(square).then_some(()).ok_or(seen), cause);
+}
+
+#[test]
+fn task_1_eps_is_added_to_the_mean_square() {
+    // Mean square and eps are equal: 0.25.
+    let wrong = [
+        (0.25, "the larger of mean square and eps is taken; they are added"),
+        (1.0, "eps is added outside the root"),
+        (0.3125, "eps is squared"),
+    ];
+    check_norm("a mean square as large as eps", &[0.5, -0.5, 0.5, 0.5], 0.25, 0.5, &wrong);
+    check_norm("nothing but zeros, and eps", &[0.0, 0.0], 0.25, 0.25, &[]);
+}
+
+#[test]
+fn task_1_the_mean_is_over_all_of_e() {
+    // Squares 9, 1, 1, 1: their sum is 12, the variance 3 - 0.25 or (E - 1) 11 / 3.
+    let wrong = [
+        (4.0, "divided by E - 1 (unbiased variance) instead of E"),
+        (12.0, "the sum of the squares is used instead of their mean"),
+        (2.0, "the mean is subtracted (LayerNorm)"),
+    ];
+    check_norm("squares 9, 1, 1, 1", &[3.0, 1.0, -1.0, 1.0], 0.0, 3.0, &wrong);
+    check_norm("one value", &[2.0], 0.0, 4.0, &[]);
+}
+
 #[test]
 fn task_1_rms_norm_refuses_a_weight_that_does_not_fit() {
     let norm = RmsNorm::new(counting(&[5]), 1e-6);
@@ -73,6 +120,31 @@ fn task_2_silu(
     let fixture = Fixture::load(DAY);
     let case = fixture.case(&format!("silu/{name}"));
     case.check(in_order(case, "x", other_memory_order).and_then(|x| silu(&x)));
+}
+
+#[test]
+fn task_2_silu_far_from_zero() {
+    let silu = |x: f32| -> f32 {
+        let run = || -> Result<f32> { Ok(silu(&Array::from_slice(&[x], &[1]))?.as_slice::<f32>()[0]) };
+        run().unwrap_or_else(|error| panic!("it was refused: {error}"))
+    };
+    for x in [-21.0_f32, -40.0, -80.0] {
+        let exact = f64::from(x) / (1.0 + (-f64::from(x)).exp());
+        let got = f64::from(silu(x));
+        let seen = format!("silu({x}) is {got:e}, exactly {exact:e}");
+        let right = (got / exact - 1.0).abs() < 1e-3;
+        check_rule(
+            "a small tail",
+            right.then_some(()).ok_or(seen),
+            "the exponent is clipped, or the tail is rounded away",
+        );
+    }
+    for x in [100.0_f32, 1e30] {
+        let (got, seen) = (silu(x), format!("silu({x}) is {}", silu(x)));
+        check_rule("a large value", (got == x).then_some(()).ok_or(seen), "exp(x) overflows: write it with exp(-x)");
+    }
+    let (got, seen) = (silu(f32::NAN), format!("silu(NaN) is {}", silu(f32::NAN)));
+    check_rule("NaN", got.is_nan().then_some(()).ok_or(seen), "NaN is replaced by a number, which hides it");
 }
 
 #[test]

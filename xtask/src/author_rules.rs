@@ -20,6 +20,9 @@ use crate::workspace::{Workspace, files_below, read_text};
 const CONDITIONS: [&str; 12] =
     ["if", "unless", "only", "never", "must", "refuse", "refuses", "refused", "error", "errors", "Err", "NaN"];
 
+/// Shorter words than these stand in sentences that they don't mean.
+const SHORTEST: usize = 8;
+
 /// One entry of a rule table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
@@ -76,6 +79,9 @@ fn judge(
 ) -> Vec<String> {
     let mut problems = Vec::new();
     for rule in rules {
+        if rule.says.len() < SHORTEST {
+            problems.push(format!("\"{}\" is too short to mean one rule", rule.says));
+        }
         if !everything.contains(&rule.says) {
             problems.push(format!("neither the page nor a stub says \"{}\" any more", rule.says));
         }
