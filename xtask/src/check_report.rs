@@ -37,7 +37,7 @@ pub fn print(
     for (chapter, tasks) in selected {
         let title = format!("{} {}", chapter.id, chapter.title);
         say!("{}", style.paint(Colour::Bold, &title));
-        say!("{}", day_table(tasks, graded).render(style));
+        say!("{}", day_table(workspace, tasks, graded).render(style));
         if let Some(table) = kernel_table(tasks, graded) {
             say!("  counted in the emulator, of each kernel in its largest launch ({COLUMNS} explains)");
             say!("{}", table.render(style));
@@ -67,7 +67,7 @@ pub fn print(
     print_what_next(workspace, course, selected, graded);
 }
 
-fn day_table(tasks: &[&Task], graded: &[(Solution, Graded)]) -> Table {
+fn day_table(workspace: &Workspace, tasks: &[&Task], graded: &[(Solution, Graded)]) -> Table {
     let mut columns = vec![("task", Align::Left), ("", Align::Left)];
     let is_alone = graded.len() == 1;
     for (solution, _) in graded {
@@ -89,7 +89,7 @@ fn day_table(tasks: &[&Task], graded: &[(Solution, Graded)]) -> Table {
             row.push(Cell::new(report.headroom.map_or(String::new(), percent)));
             row.push(Cell::new(report.elapsed.map_or(String::new(), seconds)));
             if cause.is_empty() {
-                cause = report.cause.clone().unwrap_or_default();
+                cause = tidy_paths(workspace, report.cause.as_deref().unwrap_or_default());
             }
         }
         row.push(Cell::new(cause));

@@ -238,7 +238,7 @@ mod tests {
             entry(x, Dtype::Uint32, in_hex(&expected))
         };
         assert_eq!(shown(1_234_567.0, &[7.0, 151_935.0]), "1234567");
-        assert_eq!(shown(1_127_443_201.0, &[3_453_923_584.0, 5.0]), "0x43336301");
+        assert_eq!(shown(1_127_443_201.0, &[3_453_923_584.0, 5.0]), "0x43336b01");
         assert_eq!(entry(-7.0, Dtype::Int32, false), "-7");
         assert_eq!(entry(0.123_456_78, Dtype::Float32, false), "0.123457");
         assert_eq!(entry(1.234_567_8e-9, Dtype::Float32, false), "1.23457e-9");
