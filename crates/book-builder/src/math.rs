@@ -67,7 +67,23 @@ fn to_mathml(latex: &str, display_mode: DisplayMode) -> Result<String> {
     let config = RenderConfig { display_mode, annotation: Some(latex.trim()), ..RenderConfig::default() };
     let mut mathml = String::new();
     push_mathml(&mut mathml, events.into_iter().map(Ok::<_, std::fmt::Error>), config)?;
-    Ok(shield_from_markdown(&mathml))
+    let shielded = shield_from_markdown(&mathml);
+    match tag_left_as_text(&shielded) {
+        None => Ok(shielded),
+        Some(text) => Err(anyhow!("formula `{}`: a tag of its MathML would be shown as text: {text}", latex.trim())),
+    }
+}
+
+/// A tag that Markdown does not take for one, such as `<mo stretchy="true"minsize="2em">` without the blank.
+fn tag_left_as_text(mathml: &str) -> Option<String> {
+    let mut text = String::new();
+    for event in Parser::new(mathml) {
+        if let Event::Text(piece) = event {
+            text.push_str(&piece);
+        }
+    }
+    let at = ["<m", "</m", "<a", "</a"].iter().filter_map(|tag| text.find(tag)).min()?;
+    Some(text[at..].chars().take(40).collect())
 }
 
 /// The formula goes back into Markdown, where its *text* would be read as Markdown again (a `*`
@@ -76,10 +92,18 @@ fn to_mathml(latex: &str, display_mode: DisplayMode) -> Result<String> {
 fn shield_from_markdown(mathml: &str) -> String {
     let mut output = String::with_capacity(mathml.len() * 2);
     let mut in_tag = false;
+    let mut in_value = false;
+    let mut value_ended = false;
     for character in mathml.chars() {
+        // pulldown-latex 0.8 writes `stretchy="true"minsize=".."` for \big and its like: a tag only with a blank between.
+        if in_tag && value_ended && character.is_ascii_alphabetic() {
+            output.push(' ');
+        }
+        value_ended = in_tag && in_value && character == '"';
         match character {
             '<' => in_tag = true,
             '>' => in_tag = false,
+            '"' if in_tag => in_value = !in_value,
             _ => {}
         }
         match character {
@@ -125,6 +149,17 @@ mod tests {
         };
         assert!(!html.contains("<em>"), "{html}");
         assert!(!html.contains("<a "), "{html}");
+    }
+
+    #[test]
+    fn brackets_of_a_given_size_are_tags() {
+        let page = replace_formulas("$$\n\\Big( x \\Big)\n$$\n").unwrap();
+        assert!(page.contains("stretchy=\"true\" minsize="), "{page}");
+        assert_eq!(
+            tag_left_as_text("<mo stretchy=\"true\"minsize=\"2em\">&#40;</mo>").as_deref(),
+            Some("<mo stretchy=\"true\"minsize=\"2em\">(")
+        );
+        assert_eq!(tag_left_as_text("<mi>a</mi><mo>&lt;</mo><mi>b</mi>"), None);
     }
 
     #[test]
