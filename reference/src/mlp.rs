@@ -11,7 +11,7 @@ use crate::{Projection, Result};
 /// not 0 (nor NaN), for a large positive `x` it is `x`.
 ///
 /// # Errors
-/// Only those of MLX itself, such as memory that is not there.
+/// [`Error::Mlx`](crate::Error::Mlx) when MLX itself fails: every shape fits.
 pub fn silu(x: &Array) -> Result<Array> {
     // [task 1.4.2] silu
     let x_f32 = x.as_dtype(Dtype::Float32)?;
