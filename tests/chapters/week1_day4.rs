@@ -53,6 +53,9 @@ fn task_1_rms_norm_gives_vectors_of_mean_square_one() {
     });
 }
 
+const UNBIASED: &str = "divided by E - 1 (unbiased variance) instead of E";
+const SUM: &str = "the sum of the squares is used instead of their mean";
+
 /// RMSNorm with gains of 1.
 fn norm_of(x: &[f32], eps: f32) -> f32 {
     let run = || -> Result<f32> {
@@ -78,13 +81,16 @@ fn check_norm(case: &str, x: &[f32], eps: f32, square: f64, wrong: &[(f64, &str)
 
 #[test]
 fn task_1_eps_is_added_to_the_mean_square() {
-    // Mean square and eps are equal: 0.25.
+    // The mean square is 0.25, eps 0.36.
     let wrong = [
-        (0.25, "the larger of mean square and eps is taken; they are added"),
-        (1.0, "eps is added outside the root"),
-        (0.3125, "eps is squared"),
+        (0.36, "the larger of mean square and eps is taken; they are added"),
+        (0.25, "eps is forgotten"),
+        (0.7396, "eps is added outside the root"),
+        (0.3796, "eps is squared"),
+        (1.0 / 3.0 + 0.36, UNBIASED),
+        (1.36, SUM),
     ];
-    check_norm("a mean square as large as eps", &[0.5, -0.5, 0.5, 0.5], 0.25, 0.5, &wrong);
+    check_norm("a mean square near eps", &[0.5, -0.5, 0.5, 0.5], 0.36, 0.61, &wrong);
     check_norm("nothing but zeros, and eps", &[0.0, 0.0], 0.25, 0.25, &[]);
 }
 
@@ -92,9 +98,9 @@ fn task_1_eps_is_added_to_the_mean_square() {
 fn task_1_the_mean_is_over_all_of_e() {
     // Squares 9, 1, 1, 1: their sum is 12, the variance 3 - 0.25 or (E - 1) 11 / 3.
     let wrong = [
-        (4.0, "divided by E - 1 (unbiased variance) instead of E"),
-        (12.0, "the sum of the squares is used instead of their mean"),
-        (2.0, "the mean is subtracted (LayerNorm)"),
+        (4.0, UNBIASED),
+        (12.0, SUM),
+        (4.5, "the mean is subtracted (LayerNorm)"), // (3 - 1) / sqrt(2)
     ];
     check_norm("squares 9, 1, 1, 1", &[3.0, 1.0, -1.0, 1.0], 0.0, 3.0, &wrong);
     check_norm("one value", &[2.0], 0.0, 4.0, &[]);
