@@ -17,9 +17,8 @@ use crate::regions::{self, Kind};
 use crate::workspace::{Workspace, files_below, read_text};
 
 /// Words by which a sentence is known to state a condition.
-const CONDITIONS: [&str; 12] = [
-    "if", "unless", "only", "never", "must", "refuse", "refuses", "refused", "error", "errors", "Err", "NaN",
-];
+const CONDITIONS: [&str; 12] =
+    ["if", "unless", "only", "never", "must", "refuse", "refuses", "refused", "error", "errors", "Err", "NaN"];
 
 /// One entry of a rule table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +94,7 @@ fn judge(
         }
     }
     for statement in statements {
-        let covered =
-            |rule: &Rule| statement.text.contains(&rule.says) || rule.says.contains(statement.text.as_str());
+        let covered = |rule: &Rule| statement.text.contains(&rule.says) || rule.says.contains(statement.text.as_str());
         if !rules.iter().any(covered) {
             problems.push(format!("{} states a rule without a test: \"{}\"", statement.place, statement.text));
         }
