@@ -8,7 +8,7 @@ use crate::{Projection, Result};
 /// `x * sigmoid(x)`, element by element, in `x`'s dtype.
 ///
 /// Computed in f32 and right in both tails: for a large negative `x` the result is a small negative number and
-/// not 0 (nor NaN), for a large positive `x` it is `x`.
+/// not 0 (nor NaN), for a large positive `x` it is `x`. Infinity stays infinity, and NaN stays NaN.
 ///
 /// # Errors
 /// [`Error::Mlx`](crate::Error::Mlx) when MLX itself fails: every shape fits.

@@ -23,7 +23,13 @@ fn task_1_rms_norm(
         "tiny_bf16",
         "large_eps_f16",
         "large_eps_f32",
-        "float32_weight_bf16"
+        "float32_weight_bf16",
+        "bfloat16_weight_f16",
+        "bfloat16_weight_f32",
+        "one_rounding_bf16",
+        "one_rounding_f16",
+        "one_rounding_float32_weight_bf16",
+        "one_rounding_float32_weight_f16"
     )]
     name: &str,
     #[values(false, true)] other_memory_order: bool,
@@ -119,7 +125,20 @@ fn task_1_rms_norm_refuses_a_weight_that_does_not_fit() {
 
 #[rstest]
 fn task_2_silu(
-    #[values("vector_f32", "rows_bf16", "batch_f16", "four_dims_f32", "tails_f32", "tails_bf16", "tails_f16")]
+    #[values(
+        "vector_f32",
+        "rows_bf16",
+        "batch_f16",
+        "four_dims_f32",
+        "tails_f32",
+        "tails_bf16",
+        "tails_f16",
+        "largest_f32",
+        "largest_bf16",
+        "largest_f16",
+        "one_rounding_bf16",
+        "one_rounding_f16"
+    )]
     name: &str,
     #[values(false, true)] other_memory_order: bool,
 ) {
@@ -163,6 +182,28 @@ fn task_2_silu_of_x_minus_silu_of_minus_x_is_x() {
         let difference = || -> Result<Array> { Ok(silu(&x)?.subtract(silu(&x.negative()?)?)?) };
         check_close("silu(x) - silu(-x)", difference(), &x, Tolerance { atol: 1e-6, rtol: 1e-5 });
     });
+}
+
+#[rstest]
+fn task_2_silu_keeps_infinity_and_nan(#[values(Dtype::Float32, Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype) {
+    let run = || -> Result<Vec<f32>> {
+        let x = Array::from_slice(&[f32::INFINITY, f32::NAN, 2.0], &[3]).as_dtype(dtype)?;
+        let y = silu(&x)?.as_dtype(Dtype::Float32)?;
+        y.eval()?;
+        Ok(y.as_slice::<f32>().to_vec())
+    };
+    let got = match run() {
+        Ok(got) => got,
+        Err(error) => panic!("silu of [inf, NaN, 2] was refused: {error}"),
+    };
+    let rule = |holds: bool, what: &str, cause: &str| {
+        let seen = if holds { Ok(()) } else { Err(format!("silu of [inf, NaN, 2] in {dtype:?} gave {got:?}")) };
+        check_rule(what, seen, cause);
+    };
+    let cause = "looks like: exp(x) / (1 + exp(x)), which is inf / inf for large x, or a clamped input";
+    rule(got[0] == f32::INFINITY, "silu(inf)", cause);
+    rule(got[1].is_nan(), "silu(NaN)", "looks like: NaN is replaced by a number; it must stay visible");
+    rule(got[2].is_finite(), "silu(2) beside NaN", "looks like: one element's result depends on another's");
 }
 
 // ------------------------------------------------------------------------------------- task 3: SwiGLU

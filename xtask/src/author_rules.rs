@@ -18,7 +18,7 @@ use crate::workspace::{Workspace, files_below, read_text};
 
 /// Words, in lower case, by which a sentence is known to state a condition.
 const CONDITIONS: [&str; 12] =
-    ["if", "unless", "only", "never", "must", "refuse", "refuses", "refused", "error", "errors", "Err", "NaN"];
+    ["if", "unless", "only", "never", "must", "refuse", "refuses", "refused", "error", "errors", "err", "nan"];
 
 /// Shorter words than these stand in sentences that they don't mean.
 const SHORTEST: usize = 8;
