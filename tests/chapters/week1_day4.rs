@@ -102,14 +102,14 @@ fn task_1_eps_is_added_to_the_mean_square() {
 
 #[test]
 fn task_1_the_mean_is_over_all_of_e() {
-    // Squares 9, 1, 1, 1: their sum is 12, the variance 3 - 0.25 or (E - 1) 11 / 3.
+    // The squares are 9, 1, 1 and 1: their sum is 12, their mean 3.
     let wrong = [
         (4.0, UNBIASED),
         (12.0, SUM),
         (4.5, "the mean is subtracted (LayerNorm)"), // (3 - 1) / sqrt(2)
     ];
     check_norm("squares 9, 1, 1, 1", &[3.0, 1.0, -1.0, 1.0], 0.0, 3.0, &wrong);
-    check_norm("one value", &[2.0], 0.0, 4.0, &[]);
+    check_norm("one value", &[2.0], 0.0, 4.0, &[(f64::INFINITY, UNBIASED)]);
 }
 
 #[test]
