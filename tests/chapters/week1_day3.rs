@@ -85,7 +85,6 @@ fn task_2_grouped_attention(
         "causal_multi_query_f32",
         "causal_one_query_bf16",
         "shared_bool_mask_f32",
-        "padding_mask_bf16",
         "mask_per_head_f32",
         "mask_per_head_f16",
         "additive_mask_bf16",
