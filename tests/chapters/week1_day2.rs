@@ -153,11 +153,11 @@ fn task_4_each_row_has_its_own_positions() {
         let mut run = || -> Result<Vec<usize>> {
             let rope = RotaryEmbedding::new(4, 32, 100.0, false)?;
             let x = rng.array(&[3, 2, n_tokens, 4], Dtype::Float32)?;
-            let together = rope.forward(&x, Offset::PerRow(&offsets))?.split(3, 0)?;
+            let together = rope.forward(&x, Offset::PerRow(&offsets))?.split_equal(3, 0)?;
             let mut wrong = Vec::new();
-            for (row, x) in x.split(3, 0)?.iter().enumerate() {
+            for (row, x) in x.split_equal(3, 0)?.iter().enumerate() {
                 let alone = rope.forward(x, Offset::Same(offsets[row]))?;
-                let off = alone.subtract(&together[row])?.abs()?.max(false)?.as_dtype(Dtype::Float32)?.item::<f32>();
+                let off = alone.subtract(&together[row])?.abs()?.max(false)?.item_exact::<f32>();
                 wrong.extend((off.is_nan() || off > 1e-5).then_some(row));
             }
             Ok(wrong)
