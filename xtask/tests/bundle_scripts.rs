@@ -38,9 +38,14 @@ status=$?
 case "$2" in
 *leaves*) echo "========= Error: Target application terminated before first instrumented API call"; exit 1 ;;
 *writes*) echo "========= Invalid __global__ write of size 4 bytes"; echo "========= ERROR SUMMARY: 3 errors"; exit 99 ;;
-*late*) echo "========= CUDA was initialized before the tool" ;;
+*once_late*)
+    if mkdir "$0.$2" 2>/dev/null; then
+        printf 'test x ... ========= Error: CUDA initialized before the Sanitizer. The Sanitizer will be disabled\n'
+        echo "========= ERROR SUMMARY: 1 error"; exit 99
+    fi ;;
+*late*) echo "========= Error: CUDA initialized before the Sanitizer"; echo "========= ERROR SUMMARY: 1 error"; exit 99 ;;
 *remark*) echo "========= Warning: slow" ;;
-*unseen*) echo "========= Internal Sanitizer Error: CUDA was initialised before"; exit 255 ;;
+*unseen*) echo "========= Internal Sanitizer Error: out of memory"; exit 255 ;;
 esac
 echo "========= ERROR SUMMARY: 0 errors"
 exit $status
@@ -231,6 +236,7 @@ fn each_error_under_the_sanitizer_counts() {
         #[test] fn is_wrong() { panic!() }
         #[test] fn late() {}
         #[test] fn leaves_wrong() { panic!() }
+        #[test] fn once_late() {}
     ";
     let bundle = Bundle::new(&[("gpu", source)]).with_sanitizer();
     let ran = bundle.run(&["sanitize"]);
@@ -239,11 +245,12 @@ fn each_error_under_the_sanitizer_counts() {
         "ok adds",
         "ERRORS far::writes_far 3 by memcheck, the first: Invalid __global__ write of size 4 bytes",
         "UNSEEN is_unseen the sanitizer did not finish (exit status 255): \
-         Internal Sanitizer Error: CUDA was initialised before",
+         Internal Sanitizer Error: out of memory",
         "FAILED is_wrong no error of memory, but the test fails (exit status 101)",
-        "UNSEEN late no error was counted, but: CUDA was initialized before the tool",
+        "UNSEEN late 5 tries, and each time: Error: CUDA initialized before the Sanitizer",
         "FAILED leaves_wrong without a call of CUDA",
-        "6 tests: 5 with an error, 0 without a call of CUDA; what the sanitizer wrote is in BUNDLE/logs/sanitizer",
+        "ok once_late",
+        "7 tests: 5 with an error, 0 without a call of CUDA; what the sanitizer wrote is in BUNDLE/logs/sanitizer",
     ];
     assert_eq!(lines(&ran.stdout, &bundle.0), expected);
     // Several at the same time keep the order of their lines.
