@@ -83,6 +83,7 @@ pub mod suite;
 pub mod table;
 pub mod test_names;
 pub mod test_order;
+pub mod text_mutants;
 pub mod this_machine;
 pub mod verdict;
 pub mod watch;

@@ -1,5 +1,9 @@
-//! Tries mutants: first those that fit into one build, two or more at a time, then the others, each in a build of its own.
+//! Tries mutants: first those that fit into one build and those in the texts of kernels, which that build holds, two or
+//! more at a time; then the others, each in a build of its own.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,7 +17,11 @@ use crate::schemata::{self, NO_MUTANT, SWITCH};
 use crate::scratch::Scratch;
 use crate::stubs::StubFile;
 use crate::verdict::{Status, TaskReport};
+use crate::text_mutants::{self, Texts};
 use crate::workspace::{Workspace, files_below, read_text};
+
+/// So many copies of test binaries with mistakes in their texts lie on the disk at a time.
+const COPIES: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
@@ -64,6 +72,24 @@ struct Trial<'a> {
     tasks: Vec<(&'a Chapter, &'a Task)>,
 }
 
+/// Where a mutant's mistake stands, which decides what it needs.
+enum Kind {
+    /// In the body of a function: one build holds many.
+    Body,
+    /// In the text of a kernel: a copy of that build's binary.
+    Text,
+    /// Elsewhere: a build of its own.
+    Other,
+}
+
+/// A build of the tests on the reference with many mutants in it.
+#[derive(Default)]
+struct Build {
+    binaries: Vec<Binary>,
+    /// What was built.
+    files: Vec<StubFile>,
+}
+
 struct Laboratory<'a> {
     workspace: &'a Workspace,
     scratch: &'a Scratch,
@@ -84,28 +110,31 @@ pub fn run(
     let laboratory = Laboratory { workspace, scratch, reference, folder: workspace.target().join("xtask") };
     let mut outcomes = Vec::new();
 
-    let (mut together, mut alone) = (Vec::new(), Vec::new());
+    let (mut together, mut texts, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     for (number, mutant) in (NO_MUTANT + 1..).zip(mutants) {
         match laboratory.prepare(course, mutant) {
             Err(why) => {
                 let outcome = Outcome::new(mutant, Fate::Invalid(why.to_string()), Duration::ZERO);
                 outcomes.push(told(outcome, tell));
             }
-            Ok((tasks, true)) => together.push(Trial { number, mutant, tasks }),
-            Ok((tasks, false)) => alone.push(Trial { number, mutant, tasks }),
+            Ok((tasks, Kind::Body)) => together.push(Trial { number, mutant, tasks }),
+            Ok((tasks, Kind::Text)) => texts.push(Trial { number, mutant, tasks }),
+            Ok((tasks, Kind::Other)) => alone.push(Trial { number, mutant, tasks }),
         }
     }
 
     let start = Instant::now();
-    let (binaries, unfit) = laboratory.build_together(&mut together)?;
+    let (build, unfit) = laboratory.build_together(&mut together, &texts)?;
     alone.extend(unfit);
     let building = start.elapsed();
-    let none_active = laboratory.grade_with_none_active(&binaries, &together)?;
-    if !together.is_empty() {
-        let (n_mutants, n_tasks, testing) = (together.len(), none_active.len(), start.elapsed() - building);
-        tell(News::Build { n_mutants, building, n_tasks, testing });
+    let none_active = laboratory.grade_with_none_active(&build.binaries, together.iter().chain(&texts))?;
+    if !none_active.is_empty() {
+        let (n_mutants, n_tasks) = (together.len() + texts.len(), none_active.len());
+        tell(News::Build { n_mutants, building, n_tasks, testing: start.elapsed() - building });
     }
-    laboratory.try_together(&binaries, &together, &mut |outcome| outcomes.push(told(outcome, tell)))?;
+    let note = &mut |outcome| outcomes.push(told(outcome, tell));
+    laboratory.try_together(&build.binaries, &together, note)?;
+    laboratory.try_texts(&build, &texts, note)?;
     for trial in alone {
         let start = Instant::now();
         let fate = laboratory.try_alone(&trial)?;
@@ -120,13 +149,20 @@ fn told(outcome: Outcome, tell: &mut dyn FnMut(News<'_>)) -> Outcome {
 }
 
 impl Laboratory<'_> {
-    /// The tasks that must notice a mutant, and whether it fits into a build with others.
-    fn prepare<'a>(&self, course: &'a Course, mutant: &Mutant) -> Result<(Vec<(&'a Chapter, &'a Task)>, bool)> {
+    /// The tasks that must notice a mutant, and what it needs to be tried.
+    fn prepare<'a>(&self, course: &'a Course, mutant: &Mutant) -> Result<(Vec<(&'a Chapter, &'a Task)>, Kind)> {
         let source = &self.original(mutant)?.text;
         mutant.apply(source)?;
         let task = |id: &String| course.task(id).ok_or_else(|| Error::new(format!("there is no task {id}")));
         let tasks = mutant.kills.iter().map(task).collect::<Result<_>>()?;
-        Ok((tasks, schemata::fits(mutant, source)))
+        let kind = if text_mutants::fits(mutant) {
+            Kind::Text
+        } else if schemata::fits(mutant, source) {
+            Kind::Body
+        } else {
+            Kind::Other
+        };
+        Ok((tasks, kind))
     }
 
     fn original(&self, mutant: &Mutant) -> Result<&StubFile> {
@@ -134,29 +170,42 @@ impl Laboratory<'_> {
         found.ok_or_else(|| Error::new(format!("reference/{} does not exist", mutant.file.display())))
     }
 
-    /// Builds the tests on a reference with all mutants in it. Those that do not compile are taken out of `trials` and
-    /// returned beside the binaries.
-    fn build_together<'a>(&self, trials: &mut Vec<Trial<'a>>) -> Result<(Vec<Binary>, Vec<Trial<'a>>)> {
+    /// Builds the tests on a reference with all mutants in it, and room for `texts`. Those that do not compile are taken
+    /// out of `trials` and returned beside the build.
+    fn build_together<'a>(
+        &self,
+        trials: &mut Vec<Trial<'a>>,
+        texts: &[Trial<'a>],
+    ) -> Result<(Build, Vec<Trial<'a>>)> {
+        let mut reference = self.reference.clone();
+        text_mutants::make_room(&mut reference, &texts.iter().map(|trial| trial.mutant).collect::<Vec<_>>());
         let mut unfit = Vec::new();
-        while !trials.is_empty() {
+        while !(trials.is_empty() && texts.is_empty()) {
             let numbered: Vec<_> = trials.iter().map(|trial| (trial.number, trial.mutant)).collect();
-            let combined = schemata::combine(&self.reference, &numbered);
+            let combined = schemata::combine(&reference, &numbered);
             self.scratch.put(self.workspace, &combined.files)?;
-            let errors = match self.scratch.build_tests(&test_targets(trials))? {
-                Built::Binaries(binaries) => return Ok((binaries, unfit)),
+            let errors = match self.scratch.build_tests(&test_targets(trials.iter().chain(texts)))? {
+                Built::Binaries(binaries) => return Ok((Build { binaries, files: combined.files }, unfit)),
                 Built::Errors(errors) => errors,
             };
+            if trials.is_empty() {
+                return Err(Error::new(format!("the reference does not compile: {}", first(&errors))));
+            }
             // An error in no mutant's body comes from the whole: then each has to compile by itself.
             let blamed = combined.blamed(&errors);
             let is_blamed = |trial: &mut Trial<'_>| blamed.is_empty() || blamed.contains(&trial.number);
             unfit.extend(trials.extract_if(.., is_blamed));
         }
-        Ok((Vec::new(), unfit))
+        Ok((Build::default(), unfit))
     }
 
     /// Shows that the mutants' build is the reference as long as no mutant is chosen.
-    fn grade_with_none_active(&self, binaries: &[Binary], trials: &[Trial<'_>]) -> Result<Vec<TaskReport>> {
-        let mut tasks: Vec<(&Chapter, &Task)> = trials.iter().flat_map(|trial| trial.tasks.iter().copied()).collect();
+    fn grade_with_none_active<'t, 'a: 't>(
+        &self,
+        binaries: &[Binary],
+        trials: impl Iterator<Item = &'t Trial<'a>>,
+    ) -> Result<Vec<TaskReport>> {
+        let mut tasks: Vec<(&Chapter, &Task)> = trials.flat_map(|trial| trial.tasks.iter().copied()).collect();
         tasks.sort_by_key(|(_, task)| &task.id);
         tasks.dedup_by_key(|(_, task)| &task.id);
         let mut reports = Vec::new();
@@ -180,13 +229,51 @@ impl Laboratory<'_> {
         })
     }
 
+    fn try_texts(&self, build: &Build, trials: &[Trial<'_>], note: &mut dyn FnMut(Outcome)) -> Result<()> {
+        let mut texts: BTreeMap<&Path, Texts> = BTreeMap::new();
+        for trials in trials.chunks(COPIES) {
+            // All copies are written before a test starts: a process that starts meanwhile would inherit the open file,
+            // and no system runs a program that is open for writing.
+            let mut copies = Vec::new();
+            for trial in trials {
+                let mut binaries = Vec::new();
+                for name in test_targets([trial]) {
+                    let binary = named(&build.binaries, name)?;
+                    let texts = match texts.entry(&binary.path) {
+                        Entry::Occupied(entry) => entry.into_mut(),
+                        Entry::Vacant(entry) => entry.insert(Texts::of(&binary.path)?),
+                    };
+                    let built = build.files.iter().find(|file| file.path == trial.mutant.file);
+                    let built = built.ok_or_else(|| Error::new(format!("no {}", trial.mutant.file.display())))?;
+                    let path = self.folder.join(format!("{name}-{}", trial.number));
+                    texts.copy_with(trial.mutant, &built.text, &path)?;
+                    binaries.push(Binary { path, ..binary.clone() });
+                }
+                copies.push((trial, binaries));
+            }
+            let attempt = |(trial, binaries): &(&Trial<'_>, Vec<Binary>)| {
+                let start = Instant::now();
+                let fate = self.try_with(binaries, trial);
+                // Nothing is lost if it stays: the next run writes over it.
+                binaries.iter().for_each(|binary| drop(fs::remove_file(&binary.path)));
+                fate.map(|fate| (fate, start.elapsed()))
+            };
+            in_parallel(&copies, attempt, &mut |(trial, _), tried| {
+                let (fate, elapsed) = tried?;
+                note(Outcome::new(trial.mutant, fate, elapsed));
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     fn try_alone(&self, trial: &Trial<'_>) -> Result<Fate> {
         let mut files = self.reference.clone();
         if let Some(file) = files.iter_mut().find(|file| file.path == trial.mutant.file) {
             file.text = trial.mutant.apply(&file.text)?;
         }
         self.scratch.put(self.workspace, &files)?;
-        match self.scratch.build_tests(&test_targets(std::slice::from_ref(trial)))? {
+        match self.scratch.build_tests(&test_targets([trial]))? {
             Built::Binaries(binaries) => self.try_with(&binaries, trial),
             Built::Errors(errors) => Ok(Fate::Invalid(format!("it does not compile: {}", first(&errors)))),
         }
@@ -207,16 +294,20 @@ impl Laboratory<'_> {
     }
 
     fn grade(&self, binaries: &[Binary], chapter: &Chapter, task: &Task, number: u32) -> Result<TaskReport> {
-        let binary = binaries.iter().find(|binary| binary.name == chapter.test);
-        let binary = binary.ok_or_else(|| Error::new(format!("cargo built no test binary called {}", chapter.test)))?;
+        let binary = named(binaries, &chapter.test)?;
         let limit = chapter.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
         grade::grade_until_failure(binary, task, limit, &self.folder, &[(SWITCH, number.to_string())])
     }
 }
 
-fn test_targets<'a>(trials: &[Trial<'a>]) -> Vec<&'a str> {
-    let mut tests: Vec<&str> =
-        trials.iter().flat_map(|trial| &trial.tasks).map(|(chapter, _)| chapter.test.as_str()).collect();
+fn named<'a>(binaries: &'a [Binary], name: &str) -> Result<&'a Binary> {
+    let found = binaries.iter().find(|binary| binary.name == name);
+    found.ok_or_else(|| Error::new(format!("cargo built no test binary called {name}")))
+}
+
+fn test_targets<'t, 'a: 't>(trials: impl IntoIterator<Item = &'t Trial<'a>>) -> Vec<&'a str> {
+    let tasks = trials.into_iter().flat_map(|trial| &trial.tasks);
+    let mut tests: Vec<&str> = tasks.map(|(chapter, _)| chapter.test.as_str()).collect();
     tests.sort_unstable();
     tests.dedup();
     tests
