@@ -16,8 +16,8 @@ use crate::parallel::in_parallel;
 use crate::schemata::{self, NO_MUTANT, SWITCH};
 use crate::scratch::Scratch;
 use crate::stubs::StubFile;
-use crate::verdict::{Status, TaskReport};
 use crate::text_mutants::{self, Texts};
+use crate::verdict::{Status, TaskReport};
 use crate::workspace::{Workspace, files_below, read_text};
 
 /// So many copies of test binaries with mistakes in their texts lie on the disk at a time.
@@ -172,11 +172,7 @@ impl Laboratory<'_> {
 
     /// Builds the tests on a reference with all mutants in it, and room for `texts`. Those that do not compile are taken
     /// out of `trials` and returned beside the build.
-    fn build_together<'a>(
-        &self,
-        trials: &mut Vec<Trial<'a>>,
-        texts: &[Trial<'a>],
-    ) -> Result<(Build, Vec<Trial<'a>>)> {
+    fn build_together<'a>(&self, trials: &mut Vec<Trial<'a>>, texts: &[Trial<'a>]) -> Result<(Build, Vec<Trial<'a>>)> {
         let mut reference = self.reference.clone();
         text_mutants::make_room(&mut reference, &texts.iter().map(|trial| trial.mutant).collect::<Vec<_>>());
         let mut unfit = Vec::new();

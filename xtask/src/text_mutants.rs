@@ -52,7 +52,8 @@ impl Texts {
     pub fn copy_with(&self, mutant: &Mutant, text: &str, to: &Path) -> Result<()> {
         let mut changed = mutant.apply(text.trim_end())?;
         let left = text.len().checked_sub(changed.len()).filter(|left| *left > ROOM_BEGINS.len());
-        let left = left.ok_or_else(|| Error::new(format!("{} has no room for {}", mutant.file.display(), mutant.id)))?;
+        let left =
+            left.ok_or_else(|| Error::new(format!("{} has no room for {}", mutant.file.display(), mutant.id)))?;
         changed.push_str(&room(left));
 
         let places = places_of(text.as_bytes(), &self.content);
@@ -141,7 +142,9 @@ mod tests {
         }
         let refused = |mutant: &Mutant, text: &str| texts.copy_with(mutant, text, &copy).unwrap_err().to_string();
         assert_eq!(refused(&long_one, text), "src/kernels/a.metal has no room for m");
-        assert!(refused(&longer, &text.replace("exp", "sin")).ends_with("does not hold the text of src/kernels/a.metal"));
+        assert!(
+            refused(&longer, &text.replace("exp", "sin")).ends_with("does not hold the text of src/kernels/a.metal")
+        );
         fs::remove_dir_all(&folder).unwrap();
     }
 }
