@@ -336,7 +336,7 @@ fn print_what_next(workspace: &Workspace, course: &Course, selected: &Selected<'
     for (word, text) in next_step::bought(workspace, course, &progress, last) {
         line(word, &text);
     }
-    match next_step::next_task(course, &progress, None) {
+    match next_step::next_after(course, &progress, last) {
         Some((chapter, task)) => {
             say!("Next is {} {}, task {} {}:", chapter.id, chapter.title, task.id, task.title);
             print_next(chapter, task);

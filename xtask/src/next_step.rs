@@ -25,6 +25,15 @@ pub fn next_task<'a>(
     tasks.find(|(_, task)| !progress.passed(&task.id))
 }
 
+/// Where to go on after `done`: the first open task of a later day; what earlier days left open comes when nothing else is.
+pub fn next_after<'a>(course: &'a Course, progress: &Progress, done: &Chapter) -> Option<(&'a Chapter, &'a Task)> {
+    let later = course.chapters.iter().skip_while(|chapter| chapter.id != done.id).skip(1);
+    later
+        .filter_map(|chapter| next_task(course, progress, Some(chapter)))
+        .next()
+        .or_else(|| next_task(course, progress, None))
+}
+
 /// Where the task's next code goes: `write` and its first open piece; or `code` and its first piece, when all are written.
 pub fn place(workspace: &Workspace, task: &Task) -> Option<(&'static str, String)> {
     let pieces = pieces::of_task(workspace, task);
@@ -145,6 +154,9 @@ mod tests {
         let progress = Progress::parse("1.1.1 pass\n1.7.1 pass\n");
         assert_eq!(next_task(&course, &progress, None).unwrap().1.id, "1.6.1");
         assert!(next_task(&course, &progress, Some(&course.chapters[2])).is_none());
+        let after = |day: usize| next_after(&course, &progress, &course.chapters[day]).unwrap().1.id.clone();
+        assert_eq!([after(0), after(1), after(2)], ["1.6.1", "2.1.1", "2.1.1"]);
+        assert_eq!(after(3), "1.6.1", "what was skipped comes last");
     }
 
     #[test]

@@ -130,6 +130,11 @@ fn argument(part: &str) -> Option<Argument> {
         "Float16" => "f16",
         "Bfloat16" => "bf16",
         "" => pieces[index].trim_start_matches('0'),
+        // A shape or a name that goes on: its place in the list, or its first words.
+        text if text.len() > MAX_VALUE && text.starts_with(|c: char| c.is_ascii_lowercase()) => {
+            let words = text.get(..MAX_VALUE).and_then(|start| start.rsplit_once('_'));
+            return (!name.is_empty()).then(|| Argument { name, value: format!("{}..", words.map_or("", |(w, _)| w)) });
+        }
         text if text.len() > MAX_VALUE => pieces[index].trim_start_matches('0'),
         text => text,
     };
@@ -152,7 +157,13 @@ fn difference(right: &[Vec<Argument>], wrong: &[Vec<Argument>]) -> String {
         };
         let (of_right, of_wrong) = (values(right), values(wrong));
         let in_all = every().all(|case| case.iter().any(|argument| argument.name == name));
-        (in_all && of_right.is_disjoint(&of_wrong)).then_some((of_right, of_wrong))
+        // `true` and `2` say nothing without their name.
+        let named = |values: BTreeSet<String>| -> BTreeSet<String> {
+            let says_nothing = |value: &String| value == "true" || value == "false" || value.parse::<f64>().is_ok();
+            let one = |value: String| if says_nothing(&value) { format!("{name} = {value}") } else { value };
+            values.into_iter().map(one).collect()
+        };
+        (in_all && of_right.is_disjoint(&of_wrong)).then(|| (named(of_right), named(of_wrong)))
     });
     let of_names: Vec<_> = of_names.collect();
     let with_at_most = |n: usize| of_names.iter().find(|(right, wrong)| right.len() + wrong.len() <= n);
@@ -200,7 +211,7 @@ fn pass_and_fail(right: &BTreeSet<String>, wrong: &BTreeSet<String>) -> String {
         let verb = if values.len() == 1 { one } else { many };
         match values.len() {
             0..=MAX_LISTED => format!("{} {verb}", values.iter().cloned().collect::<Vec<_>>().join(", ")),
-            n => format!("{n} others {verb}"),
+            n => format!("{n} cases {verb}"),
         }
     };
     format!("{}; {}", list(right, ("passes", "pass")), list(wrong, ("fails", "fail")))
@@ -246,6 +257,7 @@ mod tests {
             ("task_1_module::rows::name_1___one__", "rows, one"),
             ("task_1_module::is_258_times_coarser", "is_258_times_coarser"),
             (long, "task_1_a, shape 2"),
+            ("task_1_a::name_3___mask_of_four_axes_and_two_leading_dims_f32__", "task_1_a, mask_of_four_axes_and_two.."),
         ];
         let names: Vec<&str> = tests.iter().map(|(name, _)| *name).collect();
         let (task, reports) = (task(), reports(&names, &Status::Failed));
@@ -268,6 +280,10 @@ mod tests {
         let shapes = |n: u8| format!("task_1_sizes::shapes_{n}_Shapes__S{n}");
         let (first, second, third) = (shapes(1), shapes(2), shapes(3));
         assert_eq!(lines(&[&first], &[&second, &third]), ["task_1_sizes: S1 passes; S2, S3 fail"]);
+        let per_row = |yes: bool, n: u8| format!("task_1_a::name_{n}___a_{n}__::per_row_1_{yes}");
+        let (right, wrong) = ([per_row(true, 1), per_row(true, 2)], [per_row(false, 1), per_row(false, 2)]);
+        let (right, wrong) = (right.each_ref().map(String::as_str), wrong.each_ref().map(String::as_str));
+        assert_eq!(lines(&right, &wrong), ["task_1_a: per_row = true passes; per_row = false fails"]);
     }
 
     #[test]

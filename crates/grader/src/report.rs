@@ -206,7 +206,11 @@ pub(crate) fn describe_inputs(case: &Case) -> String {
     let params: Vec<String> = case.meta.params.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     let n_inputs = case.inputs.len();
     let mut all: Vec<String> = Vec::new();
-    for (n, (name, stored)) in case.inputs.iter().enumerate() {
+    // What a mistake mostly shows in comes first; weights and biases, which are many, come last.
+    let is_weight = |name: &str| name.ends_with("weight") || name.ends_with("bias");
+    let mut inputs: Vec<_> = case.inputs.iter().collect();
+    inputs.sort_by_key(|(name, _)| is_weight(name));
+    for (n, (name, stored)) in inputs.into_iter().enumerate() {
         let input = format!("{name}: {} {:?}", dtype_name(stored.dtype), stored.shape);
         if n > 0 && all.iter().map(|shown| shown.len() + 2).sum::<usize>() + input.len() > WIDTH {
             all.push(format!("{} more inputs", n_inputs - n));
