@@ -188,7 +188,7 @@ impl Checkpoint {
     pub fn chat_template(&self) -> Result<ChatTemplate> {
         let none = || Error::ChatTemplate {
             file: self.path.clone(),
-            problem: "the model has none: it continues texts, and was not made for chats".to_owned(),
+            problem: "the model has none: it continues texts, and was not made for chats; use `generate`".to_owned(),
         };
         match &self.weights {
             Weights::Folder(_) => {

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
 
+use crate::failure;
+
 /// Runs `work`; a panic comes back as an error of one line.
 ///
 /// The learner's crate panics at its first unfinished task, and may panic in code that is being written. Neither
@@ -25,7 +27,7 @@ pub fn guard(work: impl FnOnce() -> Result<()>) -> Result<()> {
     match outcome {
         Ok(Ok(())) => Ok(()),
         // A panic inside an operation comes back as the error of the evaluation that waited for it.
-        Ok(Err(error)) => Err(not_done(&format!("{error:#}")).unwrap_or(error)),
+        Ok(Err(error)) => Err(not_done(&failure::sentence(&error)).unwrap_or(error)),
         Err(_) => {
             let message = message.lock().map(|message| message.clone()).unwrap_or_default();
             Err(not_done(&message).unwrap_or_else(|| anyhow!("the engine panicked: {message}")))
