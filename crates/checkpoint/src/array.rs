@@ -6,6 +6,7 @@ use mlx_rs::{Array, Dtype};
 
 use crate::error::{Error, Result};
 use crate::host_tensor::{ElementType, HostTensor};
+use crate::memory;
 
 impl ElementType {
     /// The MLX type with the same bits.
@@ -26,6 +27,8 @@ pub(crate) fn to_array(name: &str, tensor: &HostTensor<'_>, dtype: Dtype) -> Res
         tensor.shape.iter().map(|&size| i32::try_from(size)).collect::<Result<_, _>>().map_err(|_| {
             fault(mlx_rs::error::Exception::custom(format!("shape {:?} exceeds MLX's 32-bit sizes", tensor.shape)))
         })?;
+    // MLX copies without looking whether there was memory to copy to.
+    memory::ask(name, tensor.bytes().len())?;
     let bytes = aligned(tensor.bytes());
     // SAFETY: MLX copies product(shape) elements of this type from the pointer before it returns. HostTensor's invariant
     // gives the buffer exactly that length, and `aligned` the alignment of the largest element type.
@@ -36,10 +39,16 @@ pub(crate) fn to_array(name: &str, tensor: &HostTensor<'_>, dtype: Dtype) -> Res
     if array.dtype() == dtype {
         return Ok(array);
     }
+    memory::ask(name, array.size().saturating_mul(dtype_bytes(dtype)))?;
     let converted = array.as_dtype(dtype).map_err(fault)?;
     // Conversion is lazy; without this, every weight would stay in memory in both types until the model first runs.
     converted.eval().map_err(fault)?;
     Ok(converted)
+}
+
+/// Bytes of an element of one of the types that weights can have.
+fn dtype_bytes(dtype: Dtype) -> usize {
+    if dtype == Dtype::Float32 || dtype == Dtype::Uint32 { 4 } else { 2 }
 }
 
 /// The same bytes at an address that is a multiple of four. Data in a file is nearly always so; a file may differ.

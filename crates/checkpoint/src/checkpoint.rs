@@ -16,7 +16,11 @@ use crate::host_tensor::{ElementType, HostTensor};
 use crate::mlx_quantization::{MlxQuantization, QuantizationParams};
 use crate::summary::Summary;
 use crate::tokenizer::Tokenizer;
-use crate::{hf_config, json, mlx_folder};
+use crate::{files, hf_config, json, memory, mlx_folder};
+
+/// What to do where the tokenizer is missing.
+const NO_TOKENIZER: &str = "the file is not there; download it with the model. Where a model has only tokenizer.model, or \
+    vocab.json and merges.txt, `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)` of transformers writes it";
 
 /// An open model: configuration, weights, tokenizer and chat template behind one set of names, the Hugging Face ones.
 ///
@@ -26,6 +30,8 @@ use crate::{hf_config, json, mlx_folder};
 pub struct Checkpoint {
     path: PathBuf,
     config: Config,
+    /// What the file gives as `max_position_embeddings`, which `config` may bound.
+    positions_in_file: usize,
     weights: Weights,
 }
 
@@ -54,16 +60,21 @@ impl Checkpoint {
     /// # Errors
     /// If anything is missing, malformed, contradictory or not supported; the message names the file and the tensor or field.
     pub fn open(path: &Path) -> Result<Self> {
+        memory::start_threads().map_err(|problem| Error::Threads { problem })?;
         if path.is_dir() {
             return Self::open_folder(path);
         }
-        let (gguf, config) = GgufFile::open(path)?;
+        let (gguf, mut config) = GgufFile::open(path)?;
         architecture::check(&config, &gguf)?;
-        Ok(Self { path: path.to_owned(), config, weights: Weights::Gguf(gguf) })
+        let positions_in_file = config.bound_positions();
+        Ok(Self { path: path.to_owned(), config, positions_in_file, weights: Weights::Gguf(gguf) })
     }
 
     fn open_folder(folder: &Path) -> Result<Self> {
         let file = folder.join("config.json");
+        if !files::is_there(&file)? {
+            return Err(Error::malformed(folder, what_a_folder_lacks(folder)));
+        }
         let json = json::read_json(&file)?;
         let mut config = hf_config::from_json(&file, &json)?;
         let from_config = std::mem::take(&mut config.eos_token_ids);
@@ -71,9 +82,14 @@ impl Checkpoint {
         config.add_eos(from_config);
         config.add_eos(hf_text::tokenizer_eos(folder)?);
         config.validate(&file)?;
-        let weights = HfWeights::open(folder, MlxQuantization::from_config(&file, &json)?)?;
+        let weights = HfWeights::open(folder, &file, MlxQuantization::from_config(&file, &json)?)?;
+        if json["tie_word_embeddings"].is_null() {
+            // transformers and mlx-lm fill this in differently, and each runs the models that the other's default fits.
+            config.tie_word_embeddings = weights.shape("lm_head.weight")?.is_none();
+        }
         architecture::check(&config, &weights)?;
-        Ok(Self { path: folder.to_owned(), config, weights: Weights::Folder(weights) })
+        let positions_in_file = config.bound_positions();
+        Ok(Self { path: folder.to_owned(), config, positions_in_file, weights: Weights::Folder(weights) })
     }
 
     /// The folder or file that was opened.
@@ -84,6 +100,11 @@ impl Checkpoint {
     /// The model's shape and special tokens.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The positions that the model was made for; the configuration may have fewer.
+    pub(crate) fn positions_in_file(&self) -> usize {
+        self.positions_in_file
     }
 
     /// The names and shapes of the tensors that the model is made of; implied biases are not among them.
@@ -129,7 +150,10 @@ impl Checkpoint {
     pub fn quantized(&self, name: &str) -> Result<Option<QuantizedTensor>> {
         let packed = match &self.weights {
             Weights::Folder(weights) => weights.packed(name)?,
-            Weights::Gguf(file) => file.packed(name),
+            Weights::Gguf(file) => {
+                memory::ask(name, file.stored_bytes(name))?;
+                file.packed(name)
+            }
         };
         let Some(tensor) = packed else { return Ok(None) };
         let array = |part: &HostTensor<'_>| to_array(name, part, part.element.dtype());
@@ -174,7 +198,13 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let vocab_size = Some(self.config.vocab_size);
         match &self.weights {
-            Weights::Folder(_) => Tokenizer::from_file(&self.path.join(hf_text::TOKENIZER), vocab_size),
+            Weights::Folder(_) => {
+                let file = self.path.join(hf_text::TOKENIZER);
+                if !files::is_there(&file)? {
+                    return Err(Error::tokenizer(&file, NO_TOKENIZER));
+                }
+                Tokenizer::from_file(&file, vocab_size)
+            }
             Weights::Gguf(gguf) => {
                 Tokenizer::from_json(gguf.path(), &gguf.tokenizer()?.tokenizer_json.to_string(), vocab_size)
             }
@@ -215,7 +245,7 @@ impl Checkpoint {
             Weights::Folder(weights) => weights.bytes_on_disk(),
             Weights::Gguf(gguf) => gguf.bytes_on_disk(),
         };
-        Summary::new(&self.config, storage, bytes_on_disk)
+        Summary::new(&self.config, self.positions_in_file, storage, bytes_on_disk)
     }
 
     fn shapes(&self) -> &dyn TensorShapes {
@@ -245,4 +275,15 @@ impl Checkpoint {
             None => stored(name),
         }
     }
+}
+
+/// What to say of a folder without `config.json`.
+fn what_a_folder_lacks(folder: &Path) -> String {
+    let gguf = files::names_ending_in(folder, ".gguf");
+    if gguf.is_empty() {
+        return "has no config.json: it is not the folder of a model, or a part of the download is missing".to_owned();
+    }
+    let listed: Vec<_> = gguf.iter().take(3).map(|name| format!("`{name}`")).collect();
+    let more = if gguf.len() > listed.len() { ", ..." } else { "" };
+    format!("is a folder of GGUF files, and each of them is a model of its own: give one ({}{more})", listed.join(", "))
 }

@@ -4,6 +4,11 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// Bytes that the rotary tables of a model may take: 131,072 positions with heads of 256, or 524,288 with heads of 64.
+///
+/// A file may name any number of positions, and the tables hold cosines and sines for all of them from the start.
+const MAX_TABLE_BYTES: usize = 128 << 20;
+
 /// A Qwen2-shaped decoder, from `config.json` or from GGUF metadata, already checked for consistency.
 ///
 /// A llama without biases is described as well: it equals a Qwen2 whose q, k and v biases are zero.
@@ -28,7 +33,8 @@ pub struct Config {
     pub rms_norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
-    /// Longest sequence, in tokens, that the model was made for.
+    /// Longest sequence, in tokens: what the model was made for, but not more than fill 128 MiB with cosines and sines
+    /// (262,144 positions for heads of 128). [`Summary`](crate::Summary) has the number in the file.
     pub max_position_embeddings: usize,
     /// Whether the output head is the embedding; if not, there is an `lm_head.weight`.
     pub tie_word_embeddings: bool,
@@ -78,6 +84,15 @@ impl Config {
             return Ok(());
         };
         Err(Error::malformed(file, problem))
+    }
+
+    /// Lowers `max_position_embeddings` to what the rotary tables may hold, and returns what it was.
+    pub(crate) fn bound_positions(&mut self) -> usize {
+        // D / 2 cosines and as many sines, four bytes each.
+        let most = (MAX_TABLE_BYTES / (4 * self.head_dim.max(1))).max(1);
+        let in_file = self.max_position_embeddings;
+        self.max_position_embeddings = in_file.min(most);
+        in_file
     }
 
     /// Appends tokens that end the answer, leaving out the ones already there.

@@ -52,6 +52,18 @@ pub enum Error {
     #[error("downloading `{}`: {}", one_line(.name), one_line(.problem))]
     Download { name: String, problem: String },
 
+    /// The system, or a limit set for this process, has no memory for a tensor.
+    #[error(
+        "tensor `{}`: there is not enough memory for its {} MB; use a smaller or a quantized model, or raise the limit (`ulimit -v`)",
+        one_line(.tensor),
+        .bytes.div_ceil(1_000_000)
+    )]
+    Memory { tensor: String, bytes: usize },
+
+    /// The system refused to start threads.
+    #[error("{problem}; there may be a limit on processes or on memory (`ulimit -u`, `ulimit -v`)")]
+    Threads { problem: String },
+
     /// MLX refused to make or to convert an array.
     #[error("tensor `{}`: {}", one_line(.tensor), one_line(.cause.what()))]
     Mlx { tensor: String, cause: mlx_rs::error::Exception },

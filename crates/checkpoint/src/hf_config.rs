@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::untrusted::value as shown;
 
 /// Fields that change the computation, with the only values under which they do not. Absent and `null` are fine as well.
 const NEUTRAL: &[(&str, &[Value])] = &[
-    ("use_sliding_window", &[Value::Bool(false)]),
     ("mlp_bias", &[Value::Bool(false)]),
     ("use_mrope", &[Value::Bool(false)]),
     ("rope_interleaved", &[Value::Bool(false)]),
@@ -24,7 +24,14 @@ const NEUTRAL: &[(&str, &[Value])] = &[
     ("attn_logit_softcapping", &[]),
 ];
 
-/// Reads the model's shape. `eos_token_ids` has only what this file says.
+/// What transformers takes where `config.json` says nothing: from the defaults of its `Qwen2Config` and `LlamaConfig`.
+const QWEN2_POSITIONS: usize = 32_768;
+const LLAMA_POSITIONS: usize = 2_048;
+const QWEN2_WINDOW: usize = 4_096;
+const QWEN2_FIRST_SLIDING_LAYER: usize = 28;
+
+/// Reads the model's shape. `eos_token_ids` has only what this file says, and `tie_word_embeddings` is false where it says
+/// nothing: then the weights decide.
 pub(crate) fn from_json(file: &Path, json: &Value) -> Result<Config> {
     let fields = Fields { file, map: json.as_object().ok_or_else(|| Error::malformed(file, "is not a JSON object"))? };
     let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
@@ -38,6 +45,7 @@ pub(crate) fn from_json(file: &Path, json: &Value) -> Result<Config> {
         }
     };
     refuse_unsupported(&fields, attention_bias)?;
+    refuse_sliding_layers(&fields, attention_bias)?;
 
     let hidden_size = fields.size("hidden_size")?;
     let num_attention_heads = fields.size("num_attention_heads")?;
@@ -71,7 +79,7 @@ pub(crate) fn from_json(file: &Path, json: &Value) -> Result<Config> {
         head_dim,
         rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
         rope_theta: rope_theta(&fields)?,
-        max_position_embeddings: fields.size("max_position_embeddings")?,
+        max_position_embeddings: positions(&fields, attention_bias)?,
         tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         attention_bias,
         eos_token_ids: token_ids(file, "eos_token_id", &json["eos_token_id"])?,
@@ -90,7 +98,7 @@ pub(crate) fn token_ids(file: &Path, name: &str, value: &Value) -> Result<Vec<u3
     };
     let ids = values.iter().map(|value| value.as_u64().and_then(|id| u32::try_from(id).ok()));
     ids.collect::<Option<_>>()
-        .ok_or_else(|| Error::malformed(file, format!("{name} is {value}, not a token id or a list of them")))
+        .ok_or_else(|| Error::malformed(file, format!("{name} is {}, not a token id or a list of them", shown(value))))
 }
 
 /// The base of the rotary frequencies: `rope_theta`, or inside `rope_parameters` as transformers 5 writes it.
@@ -109,12 +117,17 @@ fn rope_theta(fields: &Fields) -> Result<f32> {
         // Some architectures list parameters per kind of layer; reading past them would take the default base.
         let is_nested = map.values().any(Value::is_object);
         if kind != "default" || partial != 1.0 || map.contains_key("factor") || is_nested {
-            return Err(fields.refuse(&format!("{name} = {object}"), "only the default rotary embedding is supported"));
+            return Err(
+                fields.refuse(&format!("{name} = {}", shown(object)), "only the default rotary embedding is supported")
+            );
         }
         if let Some(theta) = rope.number("rope_theta")? {
             let outer = fields.number("rope_theta")?;
             if outer.is_some_and(|outer| outer != theta) {
-                return Err(Error::malformed(fields.file, format!("rope_theta contradicts {name} = {object}")));
+                return Err(Error::malformed(
+                    fields.file,
+                    format!("rope_theta contradicts {name} = {}", shown(object)),
+                ));
             }
             return Ok(theta);
         }
@@ -125,7 +138,7 @@ fn rope_theta(fields: &Fields) -> Result<f32> {
 fn refuse_unsupported(fields: &Fields, is_qwen2: bool) -> Result<()> {
     for (name, neutral) in NEUTRAL {
         if let Some(value) = fields.map.get(*name).filter(|value| !value.is_null() && !neutral.contains(value)) {
-            return Err(fields.refuse(&format!("{name} = {value}"), "the engine would compute something else"));
+            return Err(fields.refuse(&format!("{name} = {}", shown(value)), "the engine would compute something else"));
         }
     }
     if let Some(activation) = fields.text("hidden_act")?.filter(|&activation| activation != "silu") {
@@ -134,15 +147,6 @@ fn refuse_unsupported(fields: &Fields, is_qwen2: bool) -> Result<()> {
     if fields.flag("attention_bias")?.is_some_and(|bias| bias != is_qwen2) {
         let expected = if is_qwen2 { "qwen2 has q, k and v biases" } else { "llama is supported without biases" };
         return Err(fields.refuse(&format!("attention_bias = {}", !is_qwen2), expected));
-    }
-    // Qwen2 lists a window that is off unless use_sliding_window says otherwise; llama has no such switch.
-    if !is_qwen2 && fields.map.get("sliding_window").is_some_and(|window| !window.is_null()) {
-        return Err(fields.refuse("sliding_window", "every layer must attend to the whole sequence"));
-    }
-    if let Some(layers) = fields.map.get("layer_types").and_then(Value::as_array)
-        && let Some(other) = layers.iter().find(|&layer| layer != "full_attention")
-    {
-        return Err(fields.refuse(&format!("layer_types with {other}"), "every layer must be `full_attention`"));
     }
     if fields.number("partial_rotary_factor")?.is_some_and(|factor| factor != 1.0) {
         return Err(fields.refuse("partial_rotary_factor", "heads must be rotated whole"));
@@ -155,6 +159,45 @@ fn refuse_unsupported(fields: &Fields, is_qwen2: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn positions(fields: &Fields, is_qwen2: bool) -> Result<usize> {
+    let default = if is_qwen2 { QWEN2_POSITIONS } else { LLAMA_POSITIONS };
+    Ok(fields.optional_size("max_position_embeddings")?.unwrap_or(default))
+}
+
+/// Refuses a model in which a layer sees only the last tokens, and no other: many files name a window that no layer uses.
+fn refuse_sliding_layers(fields: &Fields, is_qwen2: bool) -> Result<()> {
+    // The newest place, and where it is given the only one that counts.
+    if let Some(layers) = fields.map.get("layer_types").and_then(Value::as_array) {
+        let other = layers.iter().find(|&layer| layer != "full_attention");
+        return other.map_or(Ok(()), |other| {
+            Err(fields.refuse(&format!("layer_types with {}", shown(other)), "every layer must be `full_attention`"))
+        });
+    }
+    let is_null = fields.map.get("sliding_window").is_some_and(Value::is_null);
+    let window = fields.optional_size("sliding_window")?;
+    if !is_qwen2 {
+        // Llama has no switch for a window, so one that is given is meant.
+        let is_given = window.is_some();
+        let why = "every layer must attend to the whole sequence";
+        return if is_given { Err(fields.refuse("sliding_window", why)) } else { Ok(()) };
+    }
+    if fields.flag("use_sliding_window")? != Some(true) || is_null {
+        return Ok(());
+    }
+    let window = window.unwrap_or(QWEN2_WINDOW);
+    let first = fields.optional_size("max_window_layers")?.unwrap_or(QWEN2_FIRST_SLIDING_LAYER);
+    let layers = fields.size("num_hidden_layers")?;
+    // A window as long as the longest sequence hides nothing.
+    if first >= layers || window >= positions(fields, is_qwen2)? {
+        return Ok(());
+    }
+    let why = format!(
+        "layers {first} to {} attend to the last {window} tokens only, and here every layer attends to all",
+        layers - 1
+    );
+    Err(fields.refuse("use_sliding_window = true", &why))
 }
 
 /// Typed access to the fields of an object, with errors that name field and file.
@@ -178,7 +221,7 @@ impl<'a> Fields<'a> {
             None | Some(Value::Null) => Ok(None),
             Some(value) => convert(value)
                 .map(Some)
-                .ok_or_else(|| Error::malformed(self.file, format!("{name} is {value}, not {kind}"))),
+                .ok_or_else(|| Error::malformed(self.file, format!("{name} is {}, not {kind}", shown(value)))),
         }
     }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::hf_config::token_ids;
 use crate::json::{read_json_if_present, read_text};
 
@@ -26,7 +27,7 @@ pub(crate) struct TemplateSource {
 /// or a list of named texts, of which `default` is taken.
 pub(crate) fn chat_template(folder: &Path) -> Result<Option<TemplateSource>> {
     let file = folder.join(TEMPLATE_FILE);
-    if file.is_file() {
+    if files::is_there(&file)? {
         return Ok(Some(TemplateSource { source: read_text(&file)?, file }));
     }
     let file = folder.join(TOKENIZER_CONFIG);
@@ -83,7 +84,8 @@ pub(crate) fn tokenizer_eos(folder: &Path) -> Result<Option<u32>> {
     }
     let file = folder.join(TOKENIZER);
     let tokens = special_tokens(folder)?;
-    let Some((_, eos)) = tokens.iter().find(|(name, _)| name == "eos_token").filter(|_| file.is_file()) else {
+    let is_there = files::is_there(&file)?;
+    let Some((_, eos)) = tokens.iter().find(|(name, _)| name == "eos_token").filter(|_| is_there) else {
         return Ok(None);
     };
     let added: AddedTokens = serde_json::from_str(&read_text(&file)?)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::architecture::TensorShapes;
 use crate::error::{Error, Result};
 use crate::host_tensor::{ElementType, HostTensor};
+use crate::memory;
 use crate::mlx_quantization::{MlxQuantization, PackedTensor, QuantizationParams, unpacked_shape};
 use crate::shards::Shards;
 
@@ -16,8 +17,13 @@ pub(crate) struct HfWeights {
 }
 
 impl HfWeights {
-    pub(crate) fn open(folder: &Path, quantization: Option<MlxQuantization>) -> Result<Self> {
-        Ok(Self { folder: folder.to_owned(), shards: Shards::open(folder)?, quantization })
+    /// `config` is the file that `quantization` comes from.
+    pub(crate) fn open(folder: &Path, config: &Path, quantization: Option<MlxQuantization>) -> Result<Self> {
+        let shards = Shards::open(folder)?;
+        if let Some(quantization) = &quantization {
+            quantization.check_layers(config, |layer| shards.shape(&format!("{layer}.weight")).is_some())?;
+        }
+        Ok(Self { folder: folder.to_owned(), shards, quantization })
     }
 
     /// The layer of a quantized `<layer>.weight`: there are scales beside it, and the configuration has parameters for it.
@@ -67,6 +73,7 @@ impl HfWeights {
     /// The tensor in floating point. A quantized one comes as f32, with the type of its scales as the type to store it in.
     pub(crate) fn read(&self, name: &str) -> Result<(HostTensor<'_>, ElementType)> {
         if let Some(packed) = self.packed(name)? {
+            memory::ask(name, packed.dequantized_bytes())?;
             return Ok((packed.dequantize(), packed.scales.element));
         }
         let tensor = self.read_stored(name)?;

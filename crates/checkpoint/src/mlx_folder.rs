@@ -19,6 +19,7 @@ use crate::gguf::{GgufFile, GgufTokenizer};
 use crate::hf_text;
 use crate::host_tensor::{ElementType, HostTensor};
 use crate::mlx_quantization::QuantizationParams;
+use crate::output::write_safetensors;
 
 /// The tensors of the folder under their names, and how the matrices among them are quantized.
 #[derive(Default)]
@@ -30,24 +31,36 @@ struct Contents<'a> {
 
 /// Writes `gguf` to `folder`, which must not exist: it appears whole or not at all.
 pub(crate) fn write(checkpoint: &Checkpoint, gguf: &GgufFile, folder: &Path) -> Result<()> {
-    if folder.exists() {
-        return Err(Error::unsupported(folder, "exists already; give a folder that does not"));
-    }
+    let exists = || Error::unsupported(folder, "exists already; give a folder that does not");
+    // A link to nothing is something, too.
+    let (Some(name), Err(_)) = (folder.file_name(), folder.symlink_metadata()) else { return Err(exists()) };
     let contents = contents(checkpoint, gguf)?;
-    let config = config_json(checkpoint.config(), &contents.quantization);
+    let config = config_json(checkpoint.config(), checkpoint.positions_in_file(), &contents.quantization);
     let text = gguf.tokenizer()?;
 
-    let mut partial = folder.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    if partial.exists() {
-        fs::remove_dir_all(partial).map_err(|source| Error::io(partial, source))?;
+    // Without a slash at the end, which would turn a name beside the folder into one inside it.
+    let folder = folder.with_file_name(name);
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|cause| Error::io(parent, cause))?;
+    // A fresh name each time: nobody's folder is in the way, and two that write at once do not meet. It is deleted on error.
+    let mut staging = tempfile::Builder::new();
+    staging.prefix(".").suffix(".partial");
+    #[cfg(unix)]
+    staging.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)); // less what the umask takes
+    let staging = staging.tempdir_in(parent).map_err(|cause| Error::io(parent, cause))?;
+    write_weights(&contents, &staging.path().join("model.safetensors"))?;
+    write_json(&config, &staging.path().join("config.json"))?;
+    write_text_files(&text, staging.path())?;
+    match fs::rename(staging.path(), &folder) {
+        Ok(()) => {
+            // Its name is another now; there is nothing left to delete.
+            let _ = staging.keep();
+            Ok(())
+        }
+        // Another process was faster.
+        Err(_) if folder.symlink_metadata().is_ok() => Err(exists()),
+        Err(cause) => Err(Error::io(&folder, cause)),
     }
-    fs::create_dir_all(partial).map_err(|source| Error::io(partial, source))?;
-    write_weights(&contents, &partial.join("model.safetensors"))?;
-    write_json(&config, &partial.join("config.json"))?;
-    write_text_files(&text, partial)?;
-    fs::rename(partial, folder).map_err(|source| Error::io(folder, source))
 }
 
 fn contents<'a>(checkpoint: &Checkpoint, gguf: &'a GgufFile) -> Result<Contents<'a>> {
@@ -78,7 +91,7 @@ fn contents<'a>(checkpoint: &Checkpoint, gguf: &'a GgufFile) -> Result<Contents<
 }
 
 /// `config.json`, with the parameters of most matrices as default and the others by name.
-fn config_json(config: &Config, quantization: &BTreeMap<String, QuantizationParams>) -> Value {
+fn config_json(config: &Config, positions: usize, quantization: &BTreeMap<String, QuantizationParams>) -> Value {
     let (model_type, architecture) =
         if config.attention_bias { ("qwen2", "Qwen2ForCausalLM") } else { ("llama", "LlamaForCausalLM") };
     let mut json = json!({
@@ -94,7 +107,7 @@ fn config_json(config: &Config, quantization: &BTreeMap<String, QuantizationPara
         "hidden_act": "silu",
         "rms_norm_eps": shortest(config.rms_norm_eps),
         "rope_theta": shortest(config.rope_theta),
-        "max_position_embeddings": config.max_position_embeddings,
+        "max_position_embeddings": positions,
         "tie_word_embeddings": config.tie_word_embeddings,
         "eos_token_id": config.eos_token_ids,
         "bos_token_id": config.bos_token_id,
@@ -135,14 +148,9 @@ fn write_weights(contents: &Contents<'_>, file: &Path) -> Result<()> {
             ElementType::U32 => FileDtype::U32,
         };
         let view = TensorView::new(dtype, tensor.shape.clone(), tensor.bytes());
-        view.map(|view| (name, view)).map_err(|error| Error::tensor(file, name, error.to_string()))
+        view.map(|view| (name.as_str(), view)).map_err(|error| Error::tensor(file, name, error.to_string()))
     });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "mlx".to_owned())]);
-    safetensors::serialize_to_file(views, Some(metadata), file).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(source) => Error::io(file, source),
-        other => Error::malformed(file, other.to_string()),
-    })
+    write_safetensors(file, &views.collect::<Result<Vec<_>>>()?, &[("format", "mlx")])
 }
 
 fn write_text_files(text: &GgufTokenizer, folder: &Path) -> Result<()> {

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::host_tensor::HostTensor;
+use crate::untrusted;
 
 /// How one layer is quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) struct MlxQuantization {
     default: QuantizationParams,
     /// Layers with their own parameters; `None` for a layer that is left in floating point.
     overrides: BTreeMap<String, Option<QuantizationParams>>,
+    /// Layers with parameters that this engine does not know, and what to say if the model has such a layer.
+    refused: BTreeMap<String, String>,
 }
 
 impl MlxQuantization {
@@ -58,16 +61,28 @@ impl MlxQuantization {
                 ),
             ));
         }
-        let default = params(file, "quantization", quantization)?;
-        let mut overrides = BTreeMap::new();
+        let default = params("quantization", quantization).map_err(|problem| Error::unsupported(file, problem))?;
+        let (mut overrides, mut refused) = (BTreeMap::new(), BTreeMap::new());
         for (layer, value) in quantization.as_object().into_iter().flatten() {
             match value {
-                Value::Object(_) => overrides.insert(layer.clone(), Some(params(file, layer, value)?)),
-                Value::Bool(false) => overrides.insert(layer.clone(), None),
-                _ => None,
-            };
+                Value::Object(_) => match params(layer, value) {
+                    Ok(params) => drop(overrides.insert(layer.clone(), Some(params))),
+                    Err(problem) => drop(refused.insert(layer.clone(), problem)),
+                },
+                Value::Bool(false) => drop(overrides.insert(layer.clone(), None)),
+                _ => {}
+            }
         }
-        Ok(Some(Self { default, overrides }))
+        Ok(Some(Self { default, overrides, refused }))
+    }
+
+    /// Refuses parameters that are not supported, of a layer that the model has. Files also list layers of their model that
+    /// were left out, such as those for images or the head of a tied model.
+    pub(crate) fn check_layers(&self, file: &Path, has_layer: impl Fn(&str) -> bool) -> Result<()> {
+        match self.refused.iter().find(|(layer, _)| has_layer(layer)) {
+            Some((_, problem)) => Err(Error::unsupported(file, problem.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The parameters of `<layer>.weight`, or `None` where an override leaves it in floating point.
@@ -76,16 +91,20 @@ impl MlxQuantization {
     }
 }
 
-fn params(file: &Path, what: &str, value: &Value) -> Result<QuantizationParams> {
-    let mode = value["mode"].as_str().unwrap_or("affine");
-    let (group_size, bits) = (value["group_size"].as_u64(), value["bits"].as_u64());
-    match (mode, group_size, bits) {
-        ("affine", Some(group_size @ (32 | 64 | 128)), Some(bits @ (4 | 8))) => {
+/// One object with `group_size`, `bits` and `mode`; what is left out is as in MLX (`nn.quantize`): 64, 4 and affine.
+fn params(what: &str, value: &Value) -> Result<QuantizationParams, String> {
+    let field = |name: &str, default: u64| match &value[name] {
+        Value::Null => Some(default),
+        given => given.as_u64(),
+    };
+    let mode = if value["mode"].is_null() { Some("affine") } else { value["mode"].as_str() };
+    match (mode, field("group_size", 64), field("bits", 4)) {
+        (Some("affine"), Some(group_size @ (32 | 64 | 128)), Some(bits @ (4 | 8))) => {
             Ok(QuantizationParams { group_size: group_size as usize, bits: bits as usize })
         }
-        _ => Err(Error::unsupported(
-            file,
-            format!("{what} = {value} is not supported: mode must be affine, group_size 32, 64 or 128, bits 4 or 8"),
+        _ => Err(format!(
+            "{what} = {} is not supported: mode must be affine, group_size 32, 64 or 128, bits 4 or 8",
+            untrusted::value(value)
         )),
     }
 }
@@ -114,6 +133,12 @@ pub(crate) fn unpacked_shape(
 }
 
 impl PackedTensor<'_> {
+    /// Bytes that [`PackedTensor::dequantize`] allocates.
+    pub(crate) fn dequantized_bytes(&self) -> usize {
+        let weights = self.packed.bytes().len().saturating_mul(self.params.per_word());
+        weights.saturating_add(self.scales.bytes().len().saturating_mul(4))
+    }
+
     /// The weights `[O, I]`, computed in f32. With 16-bit scales the product is exact and only the sum is rounded.
     pub(crate) fn dequantize(&self) -> HostTensor<'static> {
         let QuantizationParams { group_size, bits } = self.params;

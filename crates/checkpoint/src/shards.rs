@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::host_tensor::HostTensor;
 use crate::json::read_json;
 use crate::safetensors_file::SafetensorsFile;
+use crate::untrusted::value;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -21,20 +23,20 @@ pub(crate) struct Shards {
 
 impl Shards {
     /// Opens `model.safetensors`, or every shard that `model.safetensors.index.json` names.
+    ///
+    /// An index beside a complete `model.safetensors` is a left-over of the model before it was quantized, unless it names
+    /// that file: transformers takes the one file, and so does this.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let index = folder.join(INDEX);
-        if index.is_file() {
+        let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+        let (has_single, has_index) = (files::is_there(&single)?, files::is_there(&index)?);
+        if has_index && (!has_single || names_the_single_file(&index)) {
             return Self::open_indexed(folder, &index);
         }
-        let single = folder.join(SINGLE);
-        if !single.is_file() {
-            return Err(Error::malformed(
-                folder,
-                format!("holds neither {SINGLE} nor {INDEX}; other weight formats are not supported"),
-            ));
+        if !has_single {
+            return Err(Error::malformed(folder, what_is_there_instead(folder)));
         }
         let file = SafetensorsFile::open(&single)?;
-        let location = file.names().into_iter().map(|name| (name, 0)).collect();
+        let location = file.names().map(|name| (name.to_owned(), 0)).collect();
         Ok(Self { files: vec![file], location })
     }
 
@@ -49,7 +51,7 @@ impl Shards {
         let mut positions: BTreeMap<&str, usize> = BTreeMap::new();
         for (tensor, shard) in weight_map {
             let Some(shard) = shard.as_str() else {
-                return Err(Error::tensor(index, tensor, format!("its shard {shard} is not a file name")));
+                return Err(Error::tensor(index, tensor, format!("its shard {} is not a file name", value(shard))));
             };
             // A name with a path in it could leave the folder.
             if Path::new(shard).file_name() != Some(shard.as_ref()) {
@@ -59,7 +61,7 @@ impl Shards {
                 Some(&position) => position,
                 None => {
                     let path = folder.join(shard);
-                    if !path.is_file() {
+                    if !files::is_there(&path)? {
                         return Err(Error::tensor(
                             index,
                             tensor,
@@ -78,8 +80,8 @@ impl Shards {
         }
         for (position, file) in shards.files.iter().enumerate() {
             for name in file.names() {
-                if shards.location.get(&name) != Some(&position) {
-                    return Err(Error::tensor(file.path(), &name, format!("{INDEX} does not place it in this shard")));
+                if shards.location.get(name) != Some(&position) {
+                    return Err(Error::tensor(file.path(), name, format!("{INDEX} does not place it in this shard")));
                 }
             }
         }
@@ -110,4 +112,19 @@ impl Shards {
     pub(crate) fn bytes_on_disk(&self) -> u64 {
         self.files.iter().map(SafetensorsFile::len).sum()
     }
+}
+
+/// Whether an index speaks of `model.safetensors`. One that cannot be read speaks of nothing.
+fn names_the_single_file(index: &Path) -> bool {
+    let json = read_json(index).unwrap_or_default();
+    json["weight_map"].as_object().is_some_and(|map| map.values().any(|shard| shard == SINGLE))
+}
+
+/// What to say of a folder without weights.
+fn what_is_there_instead(folder: &Path) -> String {
+    let neither = format!("holds neither {SINGLE} nor {INDEX}");
+    if !files::names_ending_in(folder, ".safetensors").is_empty() {
+        return format!("{neither}, only parts of the weights; download the index as well");
+    }
+    format!("{neither}; other weight formats are not supported")
 }

@@ -111,6 +111,11 @@ fn lying_metadata_are_refused(#[case] key: &str, #[case] offset: usize, #[case] 
 #[case("blk.1.attn_q.weight", "blk.0.attn_q.weight", "`blk.0.attn_q.weight`: occurs twice")]
 #[case("blk.1.attn_q.weight", "blk.2.attn_q.weight", "`model.layers.1.self_attn.q_proj.weight`: is missing")]
 #[case("blk.1.attn_q.weight", "blk.1.attn_q.wei\u{e9}ht", "")]
+#[case::the_name_outside_of_gguf(
+    "blk.1.attn_q.weight",
+    "model.norm.weight__",
+    "`model.norm.weight__`: has a name that GGUF"
+)]
 fn renamed_keys_and_tensors_are_noticed(#[case] old: &str, #[case] new: &str, #[case] problem: &str) {
     let mut bytes = bytes_of("tiny-llama.gguf");
     let end = after(&bytes, old);
@@ -121,7 +126,7 @@ fn renamed_keys_and_tensors_are_noticed(#[case] old: &str, #[case] new: &str, #[
 }
 
 const TENSOR: &str = "blk.0.attn_q.weight";
-const TENSOR_HF: &str = "`model.layers.0.self_attn.q_proj.weight`";
+const LAST_TENSOR: &str = "blk.1.ffn_down.weight";
 
 /// A tensor's entry: u32 number of dimensions, two u64 sizes, u32 type, u64 offset.
 #[rstest]
@@ -136,20 +141,102 @@ const TENSOR_HF: &str = "`model.layers.0.self_attn.q_proj.weight`";
 #[case::offset_outside(24, &(1u64 << 40).to_le_bytes(), "outside the file")]
 #[case::offset_overflow(24, &(u64::MAX - 31).to_le_bytes(), "outside the file")]
 #[case::overlap(24, &0u64.to_le_bytes(), "overlaps")]
+#[case::gap(24, &16384u64.to_le_bytes(), "leaves a gap after that of `")]
 fn lying_tensor_entries_name_the_tensor(#[case] offset: usize, #[case] new: &[u8], #[case] problem: &str) {
     let error = error_of(&patched(TENSOR, offset, new));
     assert!(error.contains(problem) && error.contains("tensor `"), "{error}");
-    if problem != "overlaps" {
-        assert!(error.contains(TENSOR), "{error}");
+    assert!(error.contains(TENSOR), "{error}");
+}
+
+/// Each is a type whose blocks divide the row: the tensor itself looks right, and its neighbour shows that it is not.
+#[rstest]
+#[case::half_of_a_norm("blk.0.attn_norm.weight", 12, 30, "leaves a gap after that of `blk.0.attn_norm.weight`")]
+#[case::more_than_a_matrix("blk.0.attn_q.weight", 20, 0, "overlaps that of `blk.0.attn_q.weight`")]
+#[case::less_than_a_matrix("blk.0.ffn_up.weight", 20, 2, "leaves a gap after that of `blk.0.ffn_up.weight`")]
+#[case::the_last_one("LAST", 20, 2, "is the last one, but")]
+fn a_wrong_type_is_refused(#[case] tensor: &str, #[case] offset: usize, #[case] number: u32, #[case] problem: &str) {
+    let tensor = if tensor == "LAST" { LAST_TENSOR } else { tensor };
+    let error = error_of(&patched(tensor, offset, &number.to_le_bytes()));
+    assert!(error.contains(problem) && error.contains("wrong type"), "{error}");
+}
+
+#[test]
+fn bytes_after_the_last_tensor_are_refused() {
+    let mut bytes = bytes_of("tiny-llama.gguf");
+    bytes.extend([0; 32]);
+    assert!(error_of(&bytes).contains("32 bytes follow its data"));
+}
+
+/// A folder with the three parts of a model.
+fn parts() -> (tempfile::TempDir, [std::path::PathBuf; 3]) {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = [1, 2, 3].map(|number| {
+        let name = format!("tiny-llama-parts-{number:05}-of-00003.gguf");
+        let path = folder.path().join(&name);
+        std::fs::copy(data(&name), &path).unwrap();
+        path
+    });
+    (folder, parts)
+}
+
+#[test]
+fn a_missing_part_is_named() {
+    for missing in 0..3 {
+        let (_folder, parts) = parts();
+        std::fs::remove_file(&parts[missing]).unwrap();
+        let name = parts[missing].file_name().unwrap().to_str().unwrap();
+        for given in (0..3).filter(|&given| given != missing) {
+            let error = Checkpoint::open(&parts[given]).unwrap_err().to_string();
+            let this = format!("part {} of 3", given + 1);
+            assert!(error.contains(&this) && error.contains(&format!("`{name}` is not beside it")), "{error}");
+        }
     }
 }
 
+#[test]
+fn parts_that_do_not_belong_together_are_refused() {
+    let error_of = |edit: &dyn Fn(&[std::path::PathBuf; 3])| {
+        let (_folder, parts) = parts();
+        edit(&parts);
+        Checkpoint::open(&parts[0]).unwrap_err().to_string()
+    };
+    let swapped = error_of(&|parts| assert!(std::fs::copy(&parts[2], &parts[1]).is_ok()));
+    assert!(swapped.contains("00002-of-00003.gguf: is not part 2 of 3"), "{swapped}");
+    let whole = error_of(&|parts| assert!(std::fs::copy(data("tiny-llama.gguf"), &parts[1]).is_ok()));
+    assert!(whole.contains("is not part 2 of 3"), "{whole}");
+    let edit_key = |part: &std::path::Path, key: &str, value: &[u8]| {
+        let mut bytes = std::fs::read(part).unwrap();
+        let start = after(&bytes, key) + 4;
+        bytes[start..start + value.len()].copy_from_slice(value);
+        std::fs::write(part, bytes).unwrap();
+    };
+    let count = error_of(&|parts| edit_key(&parts[1], "split.tensors.count", &[7]));
+    assert!(count.contains("is not part 2 of 3"), "{count}");
+    let number = error_of(&|parts| edit_key(&parts[0], "split.no", &[9]));
+    assert!(number.contains("`split.no` is not a number below"), "{number}");
+    let renamed = error_of(&|parts| std::fs::rename(&parts[1], parts[1].with_file_name("b.gguf")).unwrap());
+    assert!(renamed.contains("is not beside it"), "{renamed}");
+
+    let (folder, parts) = parts();
+    let other = folder.path().join("model.gguf");
+    std::fs::rename(&parts[0], &other).unwrap();
+    let error = Checkpoint::open(&other).unwrap_err().to_string();
+    assert!(error.contains("it must end in `-00001-of-00003.gguf`"), "{error}");
+}
+
+/// As many numbers in another shape: only the configuration contradicts.
+#[test]
+fn a_wrong_shape_names_the_tensor() {
+    let error = error_of(&patched("blk.0.attn_k.weight", 4, &[16u64, 32].map(u64::to_le_bytes).concat()));
+    assert!(error.contains("`model.layers.0.self_attn.k_proj.weight`") && error.contains("has shape"), "{error}");
+}
+
 #[rstest]
-#[case::transposed(&[32u64, 16].map(u64::to_le_bytes).concat())]
-#[case::smaller(&[32u64, 8].map(u64::to_le_bytes).concat())]
-fn a_wrong_shape_names_the_tensor(#[case] sizes: &[u8]) {
+#[case(&[32u64, 16].map(u64::to_le_bytes).concat())]
+#[case(&[32u64, 8].map(u64::to_le_bytes).concat())]
+fn fewer_numbers_leave_a_gap(#[case] sizes: &[u8]) {
     let error = error_of(&patched(TENSOR, 4, sizes));
-    assert!(error.contains(TENSOR_HF) && error.contains("has shape"), "{error}");
+    assert!(error.contains(TENSOR) && error.contains("leaves a gap") && error.contains("shape"), "{error}");
 }
 
 #[test]

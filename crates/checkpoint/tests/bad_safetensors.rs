@@ -44,18 +44,32 @@ const NAME: &str = "model.embed_tokens.weight";
 
 #[rstest]
 #[case::unknown_dtype(json!({ "dtype": "F7" }), "unknown dtype \"F7\"")]
-#[case::no_dtype(json!({ "dtype": null }), "unknown dtype null")]
+#[case::no_dtype(json!({ "dtype": null }), "invalid type: null")]
 #[case::integers(json!({ "dtype": "I16" }), "dtype I16 is not supported")]
 #[case::wrong_shape(json!({ "shape": [16, 40] }), "has shape [16, 40]")]
-#[case::negative(json!({ "shape": [-40, 16] }), "its shape")]
-#[case::no_shape(json!({ "shape": "40x16" }), "its shape")]
+#[case::negative(json!({ "shape": [-40, 16] }), "integer `-40`")]
+#[case::no_shape(json!({ "shape": "40x16" }), "expected a shape of at most 8 sizes")]
+#[case::many_axes(json!({ "shape": [1, 1, 1, 1, 1, 1, 1, 40, 16] }), "expected a shape of at most 8 sizes")]
+#[case::not_as_long_as_its_shape(json!({ "shape": [40, 17] }), "which do not fit BF16 [40, 17]")]
 #[case::offsets_outside(json!({ "data_offsets": [0, 1_000_000_000_000_u64] }), "truncated or a wrong header")]
 #[case::offsets_overflow(json!({ "data_offsets": [0, u64::MAX] }), "truncated or a wrong header")]
 #[case::offsets_reversed(json!({ "data_offsets": [5, 1] }), "truncated or a wrong header")]
-#[case::no_offsets(json!({ "data_offsets": [1] }), "data_offsets")]
+#[case::no_offsets(json!({ "data_offsets": [1] }), "expected a tuple of size 2")]
 fn a_lying_header_names_file_and_tensor(#[case] fields: Value, #[case] problem: &str) {
     let text = with_header(|header| header[NAME].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone()));
     assert!(text.contains(SHARD) && text.contains(NAME) && text.contains(problem), "{text}");
+}
+
+/// A parser that keeps one of two entries would read one of two tensors.
+#[test]
+fn two_entries_of_one_tensor_are_refused() {
+    let folder = copy_of("sharded");
+    let shard = folder.path().join(SHARD);
+    let (header, data) = parts(&shard);
+    let twice = format!("{{\"{NAME}\":{},{}", header[NAME], &Value::Object(header.clone()).to_string()[1..]);
+    write(&shard, &twice, &data);
+    let text = error_of(folder.path());
+    assert!(text.contains(NAME) && text.contains("two entries"), "{text}");
 }
 
 #[test]
@@ -183,6 +197,22 @@ fn an_index_that_contradicts_the_shards_names_the_tensor() {
         let text = index(&|json| *json = edit.clone());
         assert!(text.contains(INDEX), "{text}");
     }
+}
+
+/// Who uploads a quantized copy often leaves the index of the original beside it.
+#[test]
+fn an_index_beside_one_complete_file_is_not_needed() {
+    let folder = copy_of("mlx-quantized");
+    let index = folder.path().join(INDEX);
+    for stale in
+        [json!({ "weight_map": { NAME: "model-00001-of-00002.safetensors" } }), json!({ "weight_map": [] }), json!([])]
+    {
+        std::fs::write(&index, stale.to_string()).unwrap();
+        Checkpoint::open(folder.path()).unwrap();
+    }
+    // One that names the file counts.
+    std::fs::write(&index, json!({ "weight_map": { NAME: "model.safetensors" } }).to_string()).unwrap();
+    assert!(error_of(folder.path()).contains("does not place it in this shard"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod common;
 
 use checkpoint::{Checkpoint, Config, Error};
-use common::{copy_of, data, edit_json};
+use common::{copy_of, data, edit_json, json_file};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -88,7 +88,9 @@ fn merge(config: &mut Value, fields: Value) {
 #[case(json!({ "rope_parameters": { "rope_type": "default", "partial_rotary_factor": 0.5 } }), "rope_parameters = ")]
 #[case(json!({ "rope_parameters": { "full_attention": { "rope_type": "default", "rope_theta": 1e6 } } }), "rope_parameters = ")]
 #[case(json!({ "partial_rotary_factor": 0.5 }), "partial_rotary_factor")]
-#[case(json!({ "use_sliding_window": true }), "use_sliding_window = true")]
+#[case(json!({ "use_sliding_window": true, "max_window_layers": 1, "sliding_window": 63 }), "layers 1 to 1 attend to the last 63 tokens only")]
+#[case(json!({ "use_sliding_window": true, "max_window_layers": null, "sliding_window": 63, "num_hidden_layers": 29 }), "layers 28 to 28")]
+#[case(json!({ "model_type": "llama", "sliding_window": 63 }), "sliding_window")]
 #[case(json!({ "layer_types": ["full_attention", "sliding_attention"] }), "sliding_attention")]
 #[case(json!({ "hidden_act": "gelu" }), "hidden_act `gelu`")]
 #[case(json!({ "attention_bias": false }), "attention_bias = false")]
@@ -142,6 +144,77 @@ fn nonsense_is_refused_with_the_field(#[case] fields: Value, #[case] named: &str
     assert!(matches!(error, Error::Malformed { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("config.json: ") && text.contains(named), "{text}");
+}
+
+/// What transformers and mlx-lm run with full attention in every layer.
+#[rstest]
+#[case::no_layer_slides(json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 2 }))]
+#[case::no_layer_slides_by_default(json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": null }))]
+#[case::no_window(json!({ "use_sliding_window": true, "sliding_window": null, "max_window_layers": 0 }))]
+#[case::a_window_for_everything(json!({ "use_sliding_window": true, "sliding_window": 64, "max_window_layers": 0 }))]
+#[case::the_list_counts(json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 0, "layer_types": ["full_attention", "full_attention"] }))]
+#[case::a_head_of_its_own(json!({ "tie_word_embeddings": null }))]
+#[case::an_override_for_no_layer(json!({ "quantization": { "group_size": 64, "bits": 4, "vision.proj": { "bits": 3 }, "x": "y" } }))]
+fn what_changes_nothing_opens(#[case] fields: Value) {
+    let config = open_with(|config| merge(config, fields)).unwrap();
+    assert_eq!(config, open_with(|_| ()).unwrap());
+}
+
+#[test]
+fn what_is_left_out_is_as_in_transformers() {
+    let config = open_with(|config| merge(config, json!({ "max_position_embeddings": null }))).unwrap();
+    assert_eq!(config.max_position_embeddings, 32_768); // Qwen2Config's default
+    let tied = copy_of("mlx-quantized");
+    let file = tied.path().join("config.json");
+    edit_json(&file, |config| config["tie_word_embeddings"] = json!(null));
+    assert_eq!(
+        Checkpoint::open(tied.path()).unwrap().config(),
+        Checkpoint::open(&data("mlx-quantized")).unwrap().config()
+    );
+}
+
+/// MLX's `nn.quantize` takes 64 and 4 for what an object leaves out.
+#[test]
+fn quantization_parameters_have_defaults() {
+    let folder = copy_of("mlx-quantized");
+    let file = folder.path().join("config.json");
+    let quantization = json_file(&file)["quantization"].clone();
+    edit_json(&file, |config| {
+        for (_, layer) in config["quantization"].as_object_mut().unwrap() {
+            let Some(fields) = layer.as_object_mut() else { continue };
+            if fields["group_size"] == 64 {
+                fields.remove("group_size");
+            }
+            if fields["bits"] == 4 {
+                fields.remove("bits");
+            }
+        }
+        let top = config["quantization"].as_object_mut().unwrap();
+        if top["group_size"] == 64 {
+            top.remove("group_size");
+        }
+    });
+    assert_ne!(json_file(&file)["quantization"], quantization);
+    Checkpoint::open(folder.path()).unwrap();
+}
+
+/// A file may claim any number of positions, and the engine makes tables for all of them.
+#[rstest]
+#[case(1 << 21)]
+#[case(1_010_000_000)]
+#[case(i32::MAX as usize)]
+fn positions_are_bounded_by_the_tables_that_they_take(#[case] positions: usize) {
+    let folder = copy_of("sharded");
+    edit_json(&folder.path().join("config.json"), |config| config["max_position_embeddings"] = json!(positions));
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let config = checkpoint.config();
+    // Heads of 12 have 6 cosines and 6 sines at each position, of four bytes.
+    let table_bytes = config.max_position_embeddings * config.head_dim * 4;
+    assert!(table_bytes <= 128 << 20, "{table_bytes}");
+    let summary = checkpoint.summary().unwrap().to_string();
+    let is_bounded = config.max_position_embeddings < positions;
+    assert_eq!(is_bounded, positions > 1 << 21);
+    assert_eq!(summary.contains(&format!("(of the {positions} that it was made for)")), is_bounded, "{summary}");
 }
 
 /// The configuration says one thing and the weights another: the tensor is named.

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use checkpoint::{Checkpoint, Message, registry};
 use common::{data, json_file, to_f32};
 use mlx_rs::Dtype;
@@ -63,7 +65,84 @@ fn what_cannot_be_written_exactly_is_refused() {
     };
     let message = refused("tiny-llama.gguf", "new");
     assert!(message.contains("tensor `model.") && message.contains("stored as Q5_0"), "{message}");
-    assert!(!temporary.path().join("new").exists() && !temporary.path().join("new.partial").exists());
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "something is left");
     assert!(refused("sharded", "new").contains("is a folder already"));
     assert!(refused("tiny-gpt2-split.gguf", "").contains("exists already"));
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+const FILES: [&str; 5] =
+    ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+
+#[test]
+fn folders_of_others_stay_as_they_are() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mine = temporary.path().join("new.partial");
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::write(mine.join("thesis.txt"), "mine").unwrap();
+    let gguf = Checkpoint::open(&data("tiny-gpt2-split.gguf")).unwrap();
+    // A slash at the end says that it is a folder, and nothing else.
+    gguf.write_mlx_folder(&temporary.path().join("new/")).unwrap();
+    gguf.write_mlx_folder(&temporary.path().join("not/yet/there")).unwrap();
+    assert_eq!(names_in(temporary.path()), ["new", "new.partial", "not"]);
+    assert_eq!(names_in(&temporary.path().join("new")), FILES);
+    assert_eq!(names_in(&temporary.path().join("not/yet")), ["there"]);
+    assert_eq!(names_in(&mine), ["thesis.txt"]);
+}
+
+#[test]
+fn of_several_at_once_one_writes_the_folder() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("new");
+    let gguf = Checkpoint::open(&data("tiny-gpt2-split.gguf")).unwrap();
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..6).map(|_| scope.spawn(|| gguf.write_mlx_folder(&path))).collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert_eq!(refused.len(), 5);
+    assert!(refused.iter().all(|error| error.to_string().contains("exists already")), "{refused:?}");
+    assert_eq!(names_in(temporary.path()), ["new"]);
+    assert_eq!(names_in(&path), FILES);
+    Checkpoint::open(&path).unwrap();
+}
+
+/// As other programs make files and folders: for others to read, if the user's umask says so.
+#[cfg(unix)]
+#[test]
+fn files_have_the_usual_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("new");
+    Checkpoint::open(&data("tiny-gpt2-split.gguf")).unwrap().write_mlx_folder(&path).unwrap();
+    let (usual_folder, usual_file) = (temporary.path().join("folder"), temporary.path().join("file"));
+    std::fs::create_dir(&usual_folder).unwrap();
+    std::fs::write(&usual_file, "").unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode(&path), mode(&usual_folder));
+    for file in FILES {
+        assert_eq!(mode(&path.join(file)), mode(&usual_file), "{file}");
+    }
+}
+
+#[test]
+fn a_bounded_context_is_written_as_the_file_has_it() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(data("tiny-gpt2-split.gguf")).unwrap();
+    let key = b"qwen2.context_length";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+    bytes[at..at + 4].copy_from_slice(&2_000_000_000_u32.to_le_bytes());
+    let file = temporary.path().join("model.gguf");
+    std::fs::write(&file, bytes).unwrap();
+    let gguf = Checkpoint::open(&file).unwrap();
+    gguf.write_mlx_folder(&temporary.path().join("new")).unwrap();
+    let config = json_file(&temporary.path().join("new/config.json"));
+    assert_eq!(config["max_position_embeddings"], 2_000_000_000);
+    assert!(gguf.config().max_position_embeddings < 2_000_000_000);
 }

@@ -14,6 +14,8 @@ use rstest::rstest;
 #[case::mlx_quantized("mlx-quantized", "mlx-quantized/expected.safetensors")]
 #[case::gguf_llama("tiny-llama.gguf", "tiny-llama.expected.safetensors")]
 #[case::gguf_qwen2("tiny-qwen2.gguf", "tiny-qwen2.expected.safetensors")]
+#[case::gguf_first_part("tiny-llama-parts-00001-of-00003.gguf", "tiny-llama.expected.safetensors")]
+#[case::gguf_other_part("tiny-llama-parts-00003-of-00003.gguf", "tiny-llama.expected.safetensors")]
 #[case::gguf_q8("tiny-gpt2-split.gguf", "tiny-gpt2-split.expected.safetensors")]
 fn every_tensor_has_exactly_the_expected_values(#[case] model: &str, #[case] values: &str) {
     let checkpoint = Checkpoint::open(&data(model)).unwrap();

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gguf::header::Header;
 use crate::gguf::metadata::Value;
 use crate::gguf::tokenizer::end_of_generation_ids;
+use crate::untrusted::value as shown;
 
 /// The values of `general.architecture` that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +30,15 @@ impl Architecture {
     }
 }
 
-pub(crate) fn from_header(file: &Path, header: &Header) -> Result<(Config, Architecture)> {
+/// `has_head` says whether there is an `output.weight`, in this part of the file or in another.
+pub(crate) fn from_header(file: &Path, header: &Header, has_head: bool) -> Result<(Config, Architecture)> {
     let architecture = match header.metadata.get("general.architecture").and_then(Value::as_str) {
         Some("llama") => Architecture::Llama,
         Some("qwen2") => Architecture::Qwen2,
         Some(other) => {
             let problem = format!(
-                "architecture `{other}` is not supported: this engine runs `qwen2`, and `llama` without biases"
+                "architecture `{}` is not supported: this engine runs `qwen2`, and `llama` without biases",
+                shown(other)
             );
             return Err(Error::unsupported(file, problem));
         }
@@ -73,7 +76,7 @@ pub(crate) fn from_header(file: &Path, header: &Header) -> Result<(Config, Archi
             .ok_or_else(|| fields.missing("attention.layer_norm_rms_epsilon"))?,
         rope_theta: fields.number("rope.freq_base")?.unwrap_or(10_000.0),
         max_position_embeddings: fields.required_size("context_length")?,
-        tie_word_embeddings: !header.tensors.contains_key("output.weight"),
+        tie_word_embeddings: !has_head,
         attention_bias: architecture == Architecture::Qwen2,
         eos_token_ids: end_of_generation_ids(file, header)?,
         bos_token_id: bos.and_then(|id| u32::try_from(id).ok()),
@@ -96,7 +99,7 @@ fn refuse_unsupported(fields: &Fields) -> Result<()> {
     if let Some(kind) = fields.get("rope.scaling.type").and_then(Value::as_str)
         && kind != "none"
     {
-        return Err(fields.refuse("rope.scaling.type", kind));
+        return Err(fields.refuse("rope.scaling.type", &shown(kind)));
     }
     for name in ["rope.scaling.factor", "rope.scale_linear", "logit_scale"] {
         if let Some(value) = fields.number(name)?.filter(|&value| value != 1.0 && value != 0.0) {

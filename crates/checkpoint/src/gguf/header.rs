@@ -2,11 +2,12 @@
 //!
 //! Source: the GGUF specification in the ggml repository (`docs/gguf.md`), versions 2 and 3.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::gguf::blocks::BlockType;
 use crate::gguf::cursor::Cursor;
 use crate::gguf::metadata::Value;
+use crate::untrusted::value as shown;
 
 const MAGIC: &[u8] = b"GGUF";
 const MAX_DIMENSIONS: u32 = 4;
@@ -63,7 +64,7 @@ impl<'a> Header<'a> {
             Some(value) => value
                 .as_u64()
                 .filter(|alignment| alignment.is_power_of_two() && *alignment <= 1 << 20)
-                .ok_or_else(|| format!("general.alignment is {value:?}, not a power of two"))?,
+                .ok_or_else(|| format!("general.alignment is {}, not a power of two", shown(format!("{value:?}"))))?,
         };
         let tensors = read_tensors(&mut cursor, tensor_count, alignment, bytes.len() as u64)?;
         Ok(Self { metadata, tensors })
@@ -96,17 +97,21 @@ fn read_tensors<'a>(
     alignment: u64,
     file_len: u64,
 ) -> Result<BTreeMap<&'a str, TensorInfo>, HeaderFault> {
-    let mut entries = BTreeMap::new();
+    // In the order of the file: that is the order of the data, too.
+    let mut entries = Vec::new();
+    let mut names = HashSet::new();
     for index in 0..count {
         let name = cursor.string().map_err(|problem| format!("tensor {index} of {count}: {problem}"))?;
         let in_tensor = |problem: String| HeaderFault { tensor: Some(name.to_owned()), problem };
         let entry = read_entry(cursor).map_err(in_tensor)?;
-        if entries.insert(name, entry).is_some() {
+        if !names.insert(name) {
             return Err(in_tensor("occurs twice".to_owned()));
         }
+        entries.push((name, entry));
     }
     let data_start = (cursor.position() as u64).next_multiple_of(alignment);
     let mut tensors = BTreeMap::new();
+    let (mut expected, mut previous) = (0, "");
     for (name, entry) in entries {
         let in_tensor = |problem: String| HeaderFault { tensor: Some(name.to_owned()), problem };
         let Entry { shape, block_type, offset, len } = entry;
@@ -120,9 +125,25 @@ fn read_tensors<'a>(
                 "its {len} bytes at offset {offset} lie outside the file of {file_len} bytes: truncated or a wrong header"
             )));
         };
+        // A wrong type or shape shows here: ggml writes one tensor after another, and refuses anything else.
+        if offset != expected {
+            let what = if offset < expected { "overlaps" } else { "leaves a gap after" };
+            let before = if previous.is_empty() { "the header".to_owned() } else { format!("`{previous}`") };
+            return Err(in_tensor(format!(
+                "its data at offset {offset} {what} that of {before}, which ends at {expected}: one of the two has a wrong type, shape or offset"
+            )));
+        }
+        (expected, previous) = ((offset + len).next_multiple_of(alignment), name);
         tensors.insert(name, TensorInfo { shape, block_type, start: start as usize, len: len as usize });
     }
-    refuse_overlaps(&tensors)?;
+    // The last tensor has no neighbour, but there is the end of the file.
+    let extra = file_len.saturating_sub(data_start.saturating_add(expected));
+    if extra > 0 && !tensors.is_empty() {
+        return Err(HeaderFault {
+            tensor: Some(previous.to_owned()),
+            problem: format!("is the last one, but {extra} bytes follow its data: it has a wrong type or shape"),
+        });
+    }
     Ok(tensors)
 }
 
@@ -145,20 +166,4 @@ fn read_entry(cursor: &mut Cursor) -> Result<Entry, String> {
     let len = (elements / block_len).checked_mul(block_bytes).ok_or_else(too_large)?;
     let shape = sizes.iter().rev().map(|&size| usize::try_from(size).ok()).collect::<Option<_>>();
     Ok(Entry { shape: shape.ok_or_else(too_large)?, block_type, offset, len })
-}
-
-/// Two tensors on the same bytes: at least one entry lies.
-fn refuse_overlaps(tensors: &BTreeMap<&str, TensorInfo>) -> Result<(), HeaderFault> {
-    let mut by_start: Vec<_> = tensors.iter().collect();
-    by_start.sort_by_key(|(_, info)| (info.start, info.len));
-    for pair in by_start.windows(2) {
-        let [(first_name, first), (second_name, second)] = pair else { continue };
-        if second.start < first.start + first.len {
-            return Err(HeaderFault {
-                tensor: Some((**second_name).to_owned()),
-                problem: format!("its data overlaps that of `{first_name}`"),
-            });
-        }
-    }
-    Ok(())
 }

@@ -11,70 +11,97 @@ mod header;
 mod k_blocks;
 mod metadata;
 mod names;
+mod split;
 mod tokenizer;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use memmap2::Mmap;
+use std::path::Path;
 
 use crate::architecture::TensorShapes;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::host_tensor::{Data, ElementType, HostTensor};
 use crate::mlx_quantization::PackedTensor;
-use crate::safetensors_file::{map_file, release_pages};
+use crate::{files, memory};
 use blocks::BlockType;
-use header::{Header, HeaderFault, TensorInfo};
+use header::TensorInfo;
+use split::Part;
 pub(crate) use tokenizer::GgufTokenizer;
 
-/// An open GGUF file whose architecture is known.
+/// An open GGUF model whose architecture is known: one file, or the parts that llama.cpp's `gguf-split` made of it.
 #[derive(Debug)]
 pub(crate) struct GgufFile {
-    path: PathBuf,
-    map: Mmap,
-    /// By Hugging Face name; a tensor without such a name keeps its own.
-    tensors: BTreeMap<String, TensorInfo>,
+    /// At least one; the first has the metadata.
+    parts: Vec<Part>,
+    /// The part and the place in it, by Hugging Face name; a tensor without such a name keeps its own.
+    tensors: BTreeMap<String, (usize, TensorInfo)>,
     /// Heads of q and of k, where the converter has reordered their rows.
     permuted_heads: Option<(usize, usize)>,
 }
 
 impl GgufFile {
     pub(crate) fn open(path: &Path) -> Result<(Self, Config)> {
-        let map = map_file(path)?;
-        let header = parse(path, &map)?;
-        let (config, architecture) = config::from_header(path, &header)?;
-        let tensors = header.tensors.iter();
-        let tensors =
-            tensors.map(|(&name, info)| (names::to_hf(name).unwrap_or(name.to_owned()), info.clone())).collect();
+        let parts = split::open(path)?;
+        let mut tensors: BTreeMap<String, (usize, TensorInfo)> = BTreeMap::new();
+        for (position, part) in parts.iter().enumerate() {
+            for (&name, info) in &part.header()?.tensors {
+                let fault = |problem: String| Err(Error::tensor(&part.path, name, problem));
+                // Under its other name it could stand in for the tensor that has the right one.
+                if names::is_hf(name) {
+                    return fault("has a name that GGUF files do not use; convert the model again".to_owned());
+                }
+                let hf_name = names::to_hf(name).unwrap_or_else(|| name.to_owned());
+                if let Some((other, _)) = tensors.insert(hf_name, (position, info.clone())) {
+                    return fault(format!("occurs twice: also in {}", parts[other].path.display()));
+                }
+            }
+        }
+        let has_head = tensors.contains_key("lm_head.weight");
+        let (config, architecture) = config::from_header(&parts[0].path, &parts[0].header()?, has_head)?;
         let permuted_heads =
             architecture.permutes_rows().then_some((config.num_attention_heads, config.num_key_value_heads));
-        Ok((Self { path: path.to_owned(), map, tensors, permuted_heads }, config))
+        Ok((Self { parts, tensors, permuted_heads }, config))
     }
 
+    /// The file with the metadata.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.parts[0].path
     }
 
     /// The tokenizer, special tokens and chat template that the metadata describe.
     pub(crate) fn tokenizer(&self) -> Result<GgufTokenizer> {
-        GgufTokenizer::from_header(&self.path, &parse(&self.path, &self.map)?)
+        GgufTokenizer::from_header(self.path(), &self.parts[0].header()?)
+    }
+
+    /// A tensor's entry and its bytes.
+    fn stored(&self, name: &str) -> Option<(&TensorInfo, &[u8])> {
+        let (part, info) = self.tensors.get(name)?;
+        Some((info, self.parts.get(*part)?.map.get(info.start..info.start + info.len)?))
+    }
+
+    pub(crate) fn stored_bytes(&self, name: &str) -> usize {
+        self.tensors.get(name).map_or(0, |(_, info)| info.len)
     }
 
     /// The tensor in floating point, with the element type to store it in: f16 and bf16 stay, everything else is f32.
     pub(crate) fn read(&self, name: &str) -> Result<(HostTensor<'_>, ElementType)> {
-        let missing = || Error::tensor(&self.path, name, "is missing");
-        let info = self.tensors.get(name).ok_or_else(missing)?;
-        let bytes = self.map.get(info.start..info.start + info.len).ok_or_else(missing)?;
+        let missing = || Error::tensor(self.path(), name, "is missing");
+        let (info, bytes) = self.stored(name).ok_or_else(missing)?;
         let element = element_of(info.block_type);
         let tensor = match info.block_type {
             BlockType::F32 | BlockType::F16 | BlockType::BF16 => {
                 HostTensor { element, shape: info.shape.clone(), data: Data::Mapped(bytes) }
             }
-            quantized => HostTensor::from_f32(blocks::dequantize(quantized, bytes), info.shape.clone()),
+            quantized => {
+                memory::ask(name, info.shape.iter().product::<usize>().saturating_mul(4))?;
+                HostTensor::from_f32(blocks::dequantize(quantized, bytes), info.shape.clone())
+            }
         };
         let tensor = match self.heads_to_restore(name) {
-            Some(heads) => HostTensor { data: Data::Reordered(restore_row_order(&tensor, heads)), ..tensor },
+            Some(heads) => {
+                memory::ask(name, tensor.bytes().len())?;
+                HostTensor { data: Data::Reordered(restore_row_order(&tensor, heads)), ..tensor }
+            }
             None => tensor,
         };
         Ok((tensor, element))
@@ -82,8 +109,7 @@ impl GgufFile {
 
     /// The matrix in MLX's affine format, if its blocks have an exact equal there.
     pub(crate) fn packed(&self, name: &str) -> Option<PackedTensor<'static>> {
-        let info = self.tensors.get(name)?;
-        let bytes = self.map.get(info.start..info.start + info.len)?;
+        let (info, bytes) = self.stored(name)?;
         let &[rows, columns] = info.shape.as_slice() else { return None };
         let heads = self.heads_to_restore(name);
         affine::repack(info.block_type, bytes, [rows, columns], |row| {
@@ -93,7 +119,7 @@ impl GgufFile {
 
     /// The type in which [`GgufFile::read`] says to store the tensor.
     pub(crate) fn element(&self, name: &str) -> Option<ElementType> {
-        self.tensors.get(name).map(|info| element_of(info.block_type))
+        self.tensors.get(name).map(|(_, info)| element_of(info.block_type))
     }
 
     fn heads_to_restore(&self, name: &str) -> Option<usize> {
@@ -109,29 +135,30 @@ impl GgufFile {
 
     /// How the tensor is stored, for people.
     pub(crate) fn storage(&self, name: &str) -> Option<String> {
-        self.tensors.get(name).map(|info| format!("{:?}", info.block_type))
+        self.tensors.get(name).map(|(_, info)| format!("{:?}", info.block_type))
     }
 
     pub(crate) fn release_pages(&self) {
-        release_pages(&self.map);
+        self.parts.iter().for_each(|part| files::release_pages(&part.map));
     }
 
     pub(crate) fn bytes_on_disk(&self) -> u64 {
-        self.map.len() as u64
+        self.parts.iter().map(|part| part.map.len() as u64).sum()
     }
 }
 
 impl TensorShapes for GgufFile {
     fn shape(&self, name: &str) -> Result<Option<Vec<usize>>> {
-        Ok(self.tensors.get(name).map(|info| info.shape.clone()))
+        Ok(self.tensors.get(name).map(|(_, info)| info.shape.clone()))
     }
 
     fn names(&self) -> Vec<String> {
         self.tensors.keys().cloned().collect()
     }
 
-    fn file(&self, _name: &str) -> &Path {
-        &self.path
+    fn file(&self, name: &str) -> &Path {
+        let part = self.tensors.get(name).map_or(0, |(part, _)| *part);
+        &self.parts[part].path
     }
 }
 
@@ -141,13 +168,6 @@ fn element_of(block_type: BlockType) -> ElementType {
         BlockType::BF16 => ElementType::Bf16,
         _ => ElementType::F32,
     }
-}
-
-fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<Header<'a>> {
-    Header::parse(bytes).map_err(|HeaderFault { tensor, problem }| match tensor {
-        Some(tensor) => Error::tensor(path, &tensor, problem),
-        None => Error::malformed(path, problem),
-    })
 }
 
 /// Undoes what llama.cpp's converter does to the rows of q and k of a llama.

@@ -31,9 +31,14 @@ pub(crate) fn to_hf(name: &str) -> Option<String> {
     matches!(kind, "weight" | "bias").then(|| format!("model.layers.{layer}.{hf_module}.{kind}"))
 }
 
+/// Whether a name is one that the same tensor has outside of GGUF, and that no writer of GGUF files gives.
+pub(crate) fn is_hf(name: &str) -> bool {
+    name.starts_with("model.") || name.starts_with("lm_head.")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::to_hf;
+    use super::{is_hf, to_hf};
 
     #[test]
     fn known_names_are_translated() {
@@ -49,5 +54,13 @@ mod tests {
         {
             assert_eq!(to_hf(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn no_name_of_gguf_looks_like_one_of_hugging_face() {
+        for (gguf, hf) in super::WHOLE_MODEL {
+            assert!(is_hf(hf) && !is_hf(gguf));
+        }
+        assert!(is_hf("model.layers.0.mlp.up_proj.weight") && !is_hf("blk.0.ffn_up.weight"));
     }
 }

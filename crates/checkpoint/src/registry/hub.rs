@@ -19,7 +19,8 @@ const WANTED: &[&str] = &["*.json", "*.safetensors", "*.jinja"];
 /// Copies of the weights in other formats lie in subfolders. In these patterns `*` also matches a slash.
 const UNWANTED: &[&str] = &["*/*"];
 
-/// The folder of the model's newest revision. Without a network, or with `HF_HUB_OFFLINE`, the one in the cache.
+/// The folder of the model's newest revision. With `HF_HUB_OFFLINE`, or where the hub does not answer (no network, too many
+/// requests, a fault of its own), the one in the cache.
 pub(super) fn resolve(name: &str) -> Result<PathBuf> {
     let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| is_true(&value));
     let client = HFClientSync::new().map_err(|error| fault(name, &error))?;
@@ -27,8 +28,17 @@ pub(super) fn resolve(name: &str) -> Result<PathBuf> {
         return snapshot(&client, name, true).map_err(|error| fault(name, &error));
     }
     match snapshot(&client, name, false) {
-        Err(error @ HFError::Request { .. }) => snapshot(&client, name, true).map_err(|_| fault(name, &error)),
+        Err(error) if has_no_answer(&error) => snapshot(&client, name, true).map_err(|_| fault(name, &error)),
         result => result.map_err(|error| fault(name, &error)),
+    }
+}
+
+/// Whether the error says nothing about the model: another time the hub would answer.
+fn has_no_answer(error: &HFError) -> bool {
+    match error {
+        HFError::Request { .. } | HFError::RateLimited { .. } => true,
+        HFError::Http { context } => context.status.is_server_error() || context.status.as_u16() == 429,
+        _ => false,
     }
 }
 
@@ -62,10 +72,22 @@ fn fault(name: &str, error: &HFError) -> Error {
         HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => {
             "there is no such model on the hub, or it is private and the token (HF_TOKEN) may not see it".to_owned()
         }
-        HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {
+        // The hub says the same of a model that is not there, so as not to tell which private ones are.
+        HFError::AuthRequired { .. } => {
+            "the hub asks for a login: either there is no such model (check the spelling), or it is private or under a licence that has to be accepted on its page; then set HF_TOKEN"
+                .to_owned()
+        }
+        HFError::Forbidden { .. } => {
             "the hub refuses access; accept the model's licence on its page and set HF_TOKEN".to_owned()
         }
-        HFError::RateLimited { .. } => "the hub answers too many requests; wait a while, or set HF_TOKEN".to_owned(),
+        HFError::RateLimited { .. } => {
+            "the hub answers too many requests, and the model is not in the cache; wait a while, or set HF_TOKEN"
+                .to_owned()
+        }
+        HFError::Http { context } if context.status.is_server_error() => format!(
+            "the hub has a fault of its own (HTTP status {}), and the model is not in the cache; try again later",
+            context.status.as_u16()
+        ),
         other => other.to_string().lines().next().unwrap_or_default().to_owned(),
     };
     Error::Download { name: name.to_owned(), problem }

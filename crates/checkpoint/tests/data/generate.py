@@ -211,15 +211,19 @@ def split_rows(w, heads):
 TOY_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
 
 
-def tiny_gguf(name, arch, pre, tokenizer, kinds, add_bos, tied):
-    """A model of two layers whose vocabulary is that of a tiny tokenizer, and the values that its file holds."""
+def tiny_gguf(name, arch, pre, tokenizer, kinds, add_bos, tied, tensors_per_part=0):
+    """A model of two layers whose vocabulary is that of a tiny tokenizer, and the values that its file holds.
+
+    With `tensors_per_part`, the same model once more in several files, as gguf-split cuts it.
+    """
     tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     padding = 3  # rows of the embedding without a token, as converters fill them up
     c = config(
         model_type=arch, vocab_size=len(tokens) + padding, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=8, tie_word_embeddings=tied, rope_theta=50000.0,
     )
-    w = gguf.GGUFWriter(HERE / f"{name}.gguf", arch)
+    stem = f"{name}-parts" if tensors_per_part else name
+    w = gguf.GGUFWriter(HERE / f"{stem}.gguf", arch, split_max_tensors=tensors_per_part)
     w.add_name(name)
     w.add_context_length(64)
     w.add_embedding_length(32)
@@ -260,7 +264,8 @@ def tiny_gguf(name, arch, pre, tokenizer, kinds, add_bos, tied):
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
-    save_file(expected, HERE / f"{name}.expected.safetensors")
+    if not tensors_per_part:
+        save_file(expected, HERE / f"{name}.expected.safetensors")
 
 
 def smollm2_checksums(reader):
@@ -343,6 +348,8 @@ def tokenizers_and_gguf(smollm2):
     ]:
         tokenizer = tiny_tokenizer(pre)
         tiny_gguf(name, arch, pre, tokenizer, kinds, add_bos, tied)
+        if name == "tiny-llama":
+            tiny_gguf(name, arch, pre, tokenizer, kinds, add_bos, tied, tensors_per_part=8)
         result[name] = encodings(tokenizer)
     write_json(HERE / "encodings.json", result)
 
