@@ -307,7 +307,8 @@ mod tests {
         for seconds in [0.0, -1.0, 1e-320, 1e308] {
             let run = examples::run("x", None, seconds, 0.01);
             assert!(refused(&examples::measurements(vec![run])).contains("a run of x has no times"), "{seconds}");
-            let run = examples::run("x", None, 0.25, seconds);
+            let mut run = examples::run("x", None, 0.25, 0.01);
+            run.token_seconds[1] = seconds;
             assert!(refused(&examples::measurements(vec![run])).contains("a run of x has no times"), "{seconds}");
         }
         for rate in [0.0, -1.0, 1e-320, 1e308] {

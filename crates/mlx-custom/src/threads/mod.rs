@@ -68,7 +68,7 @@ pub fn set_num_threads(n_threads: usize) {
 
 fn default_threads() -> usize {
     let available = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let Some(text) = std::env::var_os(THREADS_VARIABLE) else { return available };
+    let Some(text) = std::env::var_os(THREADS_VARIABLE).filter(|text| !text.is_empty()) else { return available };
     text.to_str().and_then(parse_threads).unwrap_or_else(|| {
         // Unlike `eprintln!`, no panic where standard error is full.
         let _ = writeln!(
