@@ -30,7 +30,8 @@ pub fn sentence(error: &anyhow::Error) -> String {
 /// Which arguments are not UTF-8: clap refuses them without saying which they are.
 pub fn not_utf8(arguments: impl Iterator<Item = OsString>) -> String {
     let shown = |argument: &OsString| untrusted::one_line(&format!("{argument:?}"));
-    let wrong: Vec<_> = arguments.filter(|argument| argument.to_str().is_none()).map(|argument| shown(&argument)).collect();
+    let wrong: Vec<_> =
+        arguments.filter(|argument| argument.to_str().is_none()).map(|argument| shown(&argument)).collect();
     format!("{}: texts and numbers have to be UTF-8; only paths can hold other bytes", wrong.join(", "))
 }
 

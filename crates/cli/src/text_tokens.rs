@@ -189,7 +189,8 @@ mod tests {
     fn text() -> String {
         let alice = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/text/alice.txt");
         let alice = fs::read_to_string(alice).unwrap();
-        let repeated = format!("{alice}\n\n  Größe 大 👍 x=1;\n\n\n\t\r\n<|im_start|>").repeat(1 + 200_000 / alice.len());
+        let repeated =
+            format!("{alice}\n\n  Größe 大 👍 x=1;\n\n\n\t\r\n<|im_start|>").repeat(1 + 200_000 / alice.len());
         assert!(repeated.len() > 2 * PIECE);
         repeated
     }

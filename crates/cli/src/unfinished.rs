@@ -4,6 +4,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
+use mlx_rs::error::Exception;
 
 use crate::failure;
 
@@ -30,7 +31,25 @@ pub fn guard(work: impl FnOnce() -> Result<()>) -> Result<()> {
         Ok(Err(error)) => Err(not_done(&failure::sentence(&error)).unwrap_or(error)),
         Err(_) => {
             let message = message.lock().map(|message| message.clone()).unwrap_or_default();
-            Err(not_done(&message).unwrap_or_else(|| anyhow!("the engine panicked: {message}")))
+            Err(not_done(&message)
+                .or_else(|| from_mlx(&message))
+                .unwrap_or_else(|| anyhow!("the engine panicked: {message}")))
+        }
+    }
+}
+
+/// The error of MLX that `as_slice` and its like panic with, where an operation that nobody waited for had failed.
+fn from_mlx(message: &str) -> Option<anyhow::Error> {
+    let (_, quoted) = message.split_once("Exception { what: \"")?;
+    let (mut text, mut chars) = (String::new(), quoted.chars());
+    loop {
+        match chars.next()? {
+            '"' => return Some(anyhow!(Exception::custom(text)).context("MLX")),
+            '\\' => match chars.next()? {
+                'n' => text.push('\n'),
+                other => text.push(other),
+            },
+            other => text.push(other),
         }
     }
 }
@@ -55,6 +74,13 @@ mod tests {
         let from_an_operation = || Err(anyhow!("kv_append: panicked: not yet implemented: week 2 day 1 task 1"));
         let error = guard(from_an_operation).unwrap_err().to_string();
         assert!(error.starts_with("the engine stops at a task that is not done yet: week 2 day 1 task 1"), "{error}");
+        let thrown = || {
+            panic!(
+                "called `Result::unwrap()` on an `Err` value: {:?}",
+                Exception::custom("f: \"x\" is\nno at /a/b.cpp:7")
+            )
+        };
+        assert_eq!(failure::sentence(&guard(thrown).unwrap_err()), "MLX: f: \"x\" is\nno");
         let other = guard(|| Err(anyhow!("no such file"))).unwrap_err().to_string();
         assert_eq!(other, "no such file");
     }

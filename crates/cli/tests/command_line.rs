@@ -183,14 +183,19 @@ fn what_cannot_work_is_refused_in_one_line() {
     assert_refused(&["generate", "Hi", "--temperature", "-1"], "Temperature");
     assert_refused(&["generate", "Hi", "--temperature", "1e-38"], "--temperature must be 0 or at least 1e-5");
     // Before a model is looked for.
-    for (option, value, needle) in [("temperature", "nan", "Temperature"), ("repetition-penalty", "0", "RepetitionPenalty")] {
+    for (option, value, needle) in
+        [("temperature", "nan", "Temperature"), ("repetition-penalty", "0", "RepetitionPenalty")]
+    {
         let option = format!("--{option}={value}");
         assert_refused(&["chat", "Hi", "-m", "no-such-model", &option], needle);
         assert_refused(&["generate", "Hi", "-m", "no-such-model", &option], needle);
     }
     let folder = tempfile::tempdir().unwrap().path().display().to_string();
     assert_refused(&["logits", "-m", "no-such-model", "--tokens", "5", "-o", "/"], "/ is a folder");
-    assert_refused(&["logits", "-m", "no-such-model", "--tokens", "5", "-o", &format!("{folder}/x")], "there is no folder");
+    assert_refused(
+        &["logits", "-m", "no-such-model", "--tokens", "5", "-o", &format!("{folder}/x")],
+        "there is no folder",
+    );
     assert_refused(&["perplexity", "no-such-file.txt"], "no-such-file.txt");
     let folder = tempfile::tempdir().unwrap();
     let unwritable = folder.path().join("missing/logits.safetensors").display().to_string();
@@ -331,7 +336,8 @@ fn a_path_need_not_be_text_and_a_text_that_is_none_is_named() {
     let info: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(info["model"]["name"], "mod\u{fffd}le");
     let logits = model.join("logits");
-    let arguments = ["logits".as_ref(), "--tokens=1".as_ref(), "-m".as_ref(), model.as_os_str(), "-o".as_ref(), logits.as_os_str()];
+    let arguments =
+        ["logits".as_ref(), "--tokens=1".as_ref(), "-m".as_ref(), model.as_os_str(), "-o".as_ref(), logits.as_os_str()];
     assert!(command(&arguments).output().unwrap().status.success());
     assert!(logits.exists());
 
@@ -410,15 +416,24 @@ fn what_the_environment_asks_for_is_refused_before_a_model_is_looked_for() {
     let generate = ["generate", "Hi", "-m", "no-such-model"];
     let on_gpu = [generate.as_slice(), &["--device", "gpu"]].concat();
     let emulator = ("TINY_LLM_GPU", "emulator");
-    assert_refused_with(&generate, &[("TINY_LLM_KERNEL", "x")], "error: TINY_LLM_KERNEL is \"x\", and there is no such kernel");
+    assert_refused_with(
+        &generate,
+        &[("TINY_LLM_KERNEL", "x")],
+        "error: TINY_LLM_KERNEL is \"x\", and there is no such kernel",
+    );
     assert_refused_with(&generate, &[("TINY_LLM_GPU", "x")], "error: TINY_LLM_GPU is \"x\"");
     assert_refused_with(&on_gpu, &[emulator, ("TINY_LLM_EMULATOR", "x")], "error: TINY_LLM_EMULATOR is \"x\"");
     assert_refused_with(&on_gpu, &[emulator, ("CXX", "/nowhere/c++")], "error: CXX is `/nowhere/c++`");
-    assert_refused_with(&on_gpu, &[emulator, ("TINY_LLM_RESULTS", "/nowhere/x")], "error: TINY_LLM_RESULTS: cannot write");
+    assert_refused_with(
+        &on_gpu,
+        &[emulator, ("TINY_LLM_RESULTS", "/nowhere/x")],
+        "error: TINY_LLM_RESULTS: cannot write",
+    );
     // Empty variables count as not set.
     let empty = ["GPU", "KERNEL", "EMULATOR", "RESULTS", "THREADS"].map(|name| (format!("TINY_LLM_{name}"), ""));
     let model = tiny_model();
-    let arguments = ["bench", "--json", "-m", &model, "--prompt-tokens", "5", "--generate-tokens", "4", "--repeats", "1"];
+    let arguments =
+        ["bench", "--json", "-m", &model, "--prompt-tokens", "5", "--generate-tokens", "4", "--repeats", "1"];
     let output = command(&arguments).envs(empty).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -184,9 +184,14 @@ pub fn read(file: &Path) -> Result<Measurements> {
     };
     if let Some(run) = measurements.runs.iter().find(|run| !is_timed(run)) {
         let label = untrusted::one_line(&run.label());
-        bail!("{about}: a run of {label} has no times, or times that no clock gives ({} to {} s)", SECONDS.start(), SECONDS.end());
+        bail!(
+            "{about}: a run of {label} has no times, or times that no clock gives ({:e} to {:e} s)",
+            SECONDS.start(),
+            SECONDS.end()
+        );
     }
-    let speeds = measurements.runs.iter().flat_map(|run| &run.context_sweep).map(|point| point.decode_tokens_per_second);
+    let speeds =
+        measurements.runs.iter().flat_map(|run| &run.context_sweep).map(|point| point.decode_tokens_per_second);
     let own_clocks = measurements.runs.iter().filter_map(|run| run.own_clock);
     let own_speeds = own_clocks.flat_map(|clock| [clock.prefill_tokens_per_second, clock.decode_tokens_per_second]);
     let rates = [measurements.machine.bandwidth, measurements.machine.peak_flops];

@@ -91,6 +91,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_is_named() {
         let error = append_to(OsStr::new("/nowhere/results.jsonl"), &KernelCounters::default()).unwrap_err();
-        assert!(error.starts_with("TINY_LLM_RESULTS: cannot write what was counted to /nowhere/results.jsonl: "), "{error}");
+        assert!(
+            error.starts_with("TINY_LLM_RESULTS: cannot write what was counted to /nowhere/results.jsonl: "),
+            "{error}"
+        );
     }
 }
