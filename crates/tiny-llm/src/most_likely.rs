@@ -94,3 +94,16 @@ fn refuse_nan(operation: &'static str, has_nan: &Array) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_without_probabilities_are_refused() {
+        let check =
+            |value: f32| check_logits("f", &Array::from_slice(&[0.0, value, 1.0, f32::NEG_INFINITY], &[2, 2])).is_ok();
+        assert!(check(3.0e38) && check(f32::NEG_INFINITY));
+        assert!(!check(f32::NAN) && !check(f32::INFINITY));
+    }
+}
