@@ -196,6 +196,9 @@ impl Checkpoint {
     /// # Errors
     /// If there is none, if it is not valid, or if it does not fit the embedding.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
+        if !memory::has(memory::FOR_TOKENIZER) {
+            return Err(Error::tokenizer(&self.path, "there is not enough memory for it"));
+        }
         let vocab_size = Some(self.config.vocab_size);
         match &self.weights {
             Weights::Folder(_) => {
@@ -203,10 +206,14 @@ impl Checkpoint {
                 if !files::is_there(&file)? {
                     return Err(Error::tokenizer(&file, NO_TOKENIZER));
                 }
-                Tokenizer::from_file(&file, vocab_size)
+                let json = json::read_text(&file)?;
+                Tokenizer::from_json(&file, json, hf_text::added_tokens(&self.path)?, vocab_size)
             }
             Weights::Gguf(gguf) => {
-                Tokenizer::from_json(gguf.path(), &gguf.tokenizer()?.tokenizer_json.to_string(), vocab_size)
+                let text = gguf.tokenizer()?;
+                let tokenizer =
+                    Tokenizer::from_json(gguf.path(), text.tokenizer_json.to_string(), Vec::new(), vocab_size)?;
+                Ok(tokenizer.with_warnings(text.warnings))
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Decoding while the model still writes.
 
 use crate::error::Result;
-use crate::tokenizer::{Tokenizer, byte_level_bytes};
+use crate::token_decoder::{fallback_byte, unfinished};
+use crate::tokenizer::Tokenizer;
 
 /// A character has at most this many bytes in UTF-8, so at most as many tokens.
 const MAX_CHAR_LEN: usize = 4;
@@ -21,8 +22,8 @@ enum State {
     Bytes(Vec<u8>),
     /// Any other tokenizer, where a token's text may depend on the one before it.
     ///
-    /// `tokens[..released]` gave text already and are kept as context for the rest.
-    Window { tokens: Vec<u32>, released: usize },
+    /// Spellings of tokens; `tokens[..released]` gave text already and are kept as context for the rest.
+    Window { tokens: Vec<String>, released: usize },
 }
 
 impl<'a> DecodeStream<'a> {
@@ -35,23 +36,21 @@ impl<'a> DecodeStream<'a> {
         Self { tokenizer, state }
     }
 
-    /// The text that this token completes; empty if it ends inside a character, or is special.
+    /// The text that this token completes; empty if it ends inside a character, is special, or is padding of the vocabulary.
     ///
     /// # Errors
-    /// [`crate::Error::UnknownToken`] for an id that has no entry; the stream can go on after it.
+    /// [`crate::Error::UnknownToken`] for an id that the model does not have; the stream can go on after it.
     pub fn push(&mut self, token: u32) -> Result<String> {
         let text = self.tokenizer.text_of(token)?;
-        if self.tokenizer.is_special(&text) {
-            return Ok(String::new());
-        }
+        let Some(text) = text.filter(|text| !self.tokenizer.is_special(text)) else { return Ok(String::new()) };
         match &mut self.state {
             State::Bytes(held) => {
-                held.extend(byte_level_bytes(&text));
+                held.extend(self.tokenizer.bytes_of(token, &text));
                 Ok(take_whole_characters(held))
             }
             State::Window { tokens, released } => {
-                tokens.push(token);
-                release_from_window(self.tokenizer, tokens, released, MAX_CHAR_LEN)
+                tokens.push(text);
+                release_from_window(self.tokenizer, tokens, released, true)
             }
         }
     }
@@ -64,7 +63,7 @@ impl<'a> DecodeStream<'a> {
         match &mut self.state {
             State::Bytes(held) => Ok(String::from_utf8_lossy(&std::mem::take(held)).into_owned()),
             State::Window { tokens, released } => {
-                let rest = release_from_window(self.tokenizer, tokens, released, 0);
+                let rest = release_from_window(self.tokenizer, tokens, released, false);
                 tokens.clear();
                 *released = 0;
                 rest
@@ -75,42 +74,39 @@ impl<'a> DecodeStream<'a> {
 
 /// Removes all bytes but an unfinished character at the end. Bytes that no continuation could mend become U+FFFD.
 fn take_whole_characters(held: &mut Vec<u8>) -> String {
-    let mut text = String::new();
-    let mut unfinished = 0;
-    let mut chunks = held.utf8_chunks().peekable();
-    while let Some(chunk) = chunks.next() {
-        text.push_str(chunk.valid());
-        if chunks.peek().is_none() && may_continue(chunk.invalid()) {
-            unfinished = chunk.invalid().len();
-        } else if !chunk.invalid().is_empty() {
-            text.push(char::REPLACEMENT_CHARACTER);
-        }
-    }
-    held.drain(..held.len() - unfinished);
+    let whole = held.len() - unfinished(held);
+    let text = String::from_utf8_lossy(&held[..whole]).into_owned();
+    held.drain(..whole);
     text
 }
 
-/// Whether these bytes, at the end of the input, are the beginning of a character.
-fn may_continue(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
-}
-
-/// Decodes the tokens after `released` in the context of those before. A replacement character at the end may be an
-/// unfinished character, unless more than `patience` tokens wait already.
+/// Decodes the tokens after `released` in the context of those before, unless a character may still be unfinished.
 fn release_from_window(
     tokenizer: &Tokenizer,
-    tokens: &mut Vec<u32>,
+    tokens: &mut Vec<String>,
     released: &mut usize,
-    patience: usize,
+    may_wait: bool,
 ) -> Result<String> {
-    let context = tokenizer.decode_known(&tokens[..*released], true)?;
-    let all = tokenizer.decode_known(tokens, true)?;
+    let all = tokenizer.decode_texts(tokens.clone())?;
     let waiting = tokens.len() - *released;
-    if waiting <= patience && all.ends_with(char::REPLACEMENT_CHARACTER) {
+    if may_wait && all.ends_with(char::REPLACEMENT_CHARACTER) && is_unfinished(tokenizer, tokens, waiting) {
         return Ok(String::new());
     }
-    let new = all.strip_prefix(context.as_str()).unwrap_or_default().to_owned();
+    let context = tokenizer.decode_texts(tokens[..*released].to_vec())?;
+    // A decoder that changes its mind about what was given out must not swallow what follows.
+    let common = context.chars().zip(all.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    let new = all[common..].to_owned();
     tokens.drain(..*released);
     *released = tokens.len();
     Ok(new)
+}
+
+/// Whether the replacement character at the end may become another one. For most decoders only patience can tell.
+fn is_unfinished(tokenizer: &Tokenizer, tokens: &[String], waiting: usize) -> bool {
+    if !tokenizer.has_byte_fallback() {
+        return waiting <= MAX_CHAR_LEN;
+    }
+    let mut bytes: Vec<u8> = tokens.iter().rev().map_while(|token| fallback_byte(token)).collect();
+    bytes.reverse();
+    unfinished(&bytes) > 0
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
-use crate::untrusted;
+use crate::{memory, untrusted};
 
 /// How the small text begins that stands for a large file in a Git repository.
 const GIT_LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -68,6 +68,10 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     // engine that maps its weights accepts that, because copying gigabytes is the alternative.
     let map = unsafe { Mmap::map(&file) }.map_err(|cause| Error::io(path, cause))?;
     refuse_git_lfs_pointer(path, &map)?;
+    // Under a limit the map may have taken the last of it, and the header is read with Rust's own collections.
+    if !memory::has(0) {
+        return Err(Error::io(path, ErrorKind::OutOfMemory.into()));
+    }
     Ok(map)
 }
 

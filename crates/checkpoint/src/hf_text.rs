@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::AddedToken;
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -70,15 +71,39 @@ pub(crate) fn generation_eos(folder: &Path) -> Result<Vec<u32>> {
     }
 }
 
+/// Tokens that `added_tokens_decoder` of `tokenizer_config.json` lists, by id. transformers adds those that `tokenizer.json`
+/// lacks when it opens a folder.
+pub(crate) fn added_tokens(folder: &Path) -> Result<Vec<(u32, AddedToken)>> {
+    let file = folder.join(TOKENIZER_CONFIG);
+    let config = read_json_if_present(&file)?.unwrap_or_default();
+    let entries = config["added_tokens_decoder"].as_object().into_iter().flatten();
+    let token = |(id, entry): (&String, &Value)| {
+        let flag = |name: &str| entry[name].as_bool();
+        let content = entry["content"].as_str()?;
+        let is_special = flag("special").unwrap_or(false);
+        let token = AddedToken::from(content, is_special)
+            .single_word(flag("single_word").unwrap_or(false))
+            .lstrip(flag("lstrip").unwrap_or(false))
+            .rstrip(flag("rstrip").unwrap_or(false))
+            .normalized(flag("normalized").unwrap_or(!is_special));
+        Some((id.parse().ok()?, token))
+    };
+    let tokens: Option<Vec<(u32, AddedToken)>> = entries.map(token).collect();
+    let mut tokens =
+        tokens.ok_or_else(|| Error::malformed(&file, "added_tokens_decoder is not a table of tokens by their ids"))?;
+    tokens.sort_by_key(|(id, _)| *id);
+    Ok(tokens)
+}
+
 /// The id of the tokenizer's own `eos_token`, found without building the tokenizer.
 pub(crate) fn tokenizer_eos(folder: &Path) -> Result<Option<u32>> {
     #[derive(Deserialize)]
-    struct AddedTokens {
+    struct Tokens {
         #[serde(default)]
-        added_tokens: Vec<AddedToken>,
+        added_tokens: Vec<Token>,
     }
     #[derive(Deserialize)]
-    struct AddedToken {
+    struct Token {
         id: u32,
         content: String,
     }
@@ -88,7 +113,10 @@ pub(crate) fn tokenizer_eos(folder: &Path) -> Result<Option<u32>> {
     let Some((_, eos)) = tokens.iter().find(|(name, _)| name == "eos_token").filter(|_| is_there) else {
         return Ok(None);
     };
-    let added: AddedTokens = serde_json::from_str(&read_text(&file)?)
+    let added: Tokens = serde_json::from_str(&read_text(&file)?)
         .map_err(|error| Error::tokenizer(&file, format!("cannot be read: {error}")))?;
-    Ok(added.added_tokens.into_iter().find(|token| token.content == *eos).map(|token| token.id))
+    if let Some(token) = added.added_tokens.into_iter().find(|token| token.content == *eos) {
+        return Ok(Some(token.id));
+    }
+    Ok(added_tokens(folder)?.into_iter().find(|(_, token)| token.content == *eos).map(|(id, _)| id))
 }

@@ -8,11 +8,14 @@
 //! `hf_weights` over `shards` over `safetensors_file`, or `gguf`; then `tokenizer`, `decode_stream`, `chat_template`; `mlx_folder`
 //! writes.
 //!
-//! Invariant: no file makes this crate panic, loop, or allocate more than a small multiple of its size. `tests/fuzz.rs` tries
-//! it with damaged files of every kind. What stands in a file reaches a person only through [`untrusted`].
+//! Invariant: no file makes this crate panic, loop, or allocate more than a small multiple of its size. Chat templates and
+//! tokenizers are programs, so they run within bounds of time, stack and memory; the last only in a program which has
+//! [`BoundedAllocator`] as its allocator. `tests/fuzz.rs` tries all of it with damaged files of every kind. What stands in a
+//! file reaches a person only through [`untrusted`].
 
 mod architecture;
 mod array;
+mod bounded;
 mod chat_template;
 mod checkpoint;
 mod config;
@@ -35,9 +38,11 @@ mod safetensors_file;
 mod shards;
 mod summary;
 mod template_source;
+mod token_decoder;
 mod tokenizer;
 pub mod untrusted;
 
+pub use bounded::BoundedAllocator;
 pub use chat_template::{ChatTemplate, Message};
 pub use checkpoint::{Checkpoint, QuantizedTensor};
 pub use config::Config;

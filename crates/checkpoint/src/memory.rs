@@ -11,10 +11,18 @@ use crate::error::{Error, Result};
 /// What the first tokens need besides the weights, in small pieces.
 const LEFT_FOR_RUNNING: usize = 48 << 20;
 
+/// What building a tokenizer takes, at least: vocabularies of 50,000 to 150,000 entries in several tables.
+pub(crate) const FOR_TOKENIZER: usize = 32 << 20;
+
 /// An error unless `bytes` can be allocated for `tensor`.
 pub(crate) fn ask(tensor: &str, bytes: usize) -> Result<()> {
+    if has(bytes) { Ok(()) } else { Err(Error::Memory { tensor: tensor.to_owned(), bytes }) }
+}
+
+/// Whether `bytes` can be allocated, and something is left for running.
+pub(crate) fn has(bytes: usize) -> bool {
     let layout = Layout::array::<u8>(bytes.saturating_add(LEFT_FOR_RUNNING));
-    let is_there = layout.is_ok_and(|layout| {
+    layout.is_ok_and(|layout| {
         // SAFETY: the size is not zero. Nothing reads or writes the block, and it goes back with the layout that it came with.
         unsafe {
             // An allocation that nothing uses may be left out by the compiler, and so would be the answer.
@@ -24,8 +32,7 @@ pub(crate) fn ask(tensor: &str, bytes: usize) -> Result<()> {
             }
             !block.is_null()
         }
-    });
-    if is_there { Ok(()) } else { Err(Error::Memory { tensor: tensor.to_owned(), bytes }) }
+    })
 }
 
 /// Starts the threads of `rayon`, which would panic at the first use if the system refused them.

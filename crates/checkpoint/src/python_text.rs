@@ -16,29 +16,34 @@ pub(crate) fn str(value: &Value) -> Result<String, minijinja::Error> {
     match value.kind() {
         ValueKind::String => Ok(value.to_string()),
         _ => {
-            check_extent(value)?;
+            check_extent(value, &|_| false)?;
             Ok(repr(value))
         }
     }
 }
 
-/// Refuses what could not be printed: a template can store a namespace inside itself.
-fn check_extent(value: &Value) -> Result<(), minijinja::Error> {
-    fn visit(value: &Value, depth: usize, budget: &mut usize) -> bool {
-        let Some(left) = budget.checked_sub(1).filter(|_| depth <= MAX_DEPTH) else { return false };
+/// Refuses a value that is too large or too deep to be printed or kept, and one that has, at any depth, what is `excluded`.
+pub(crate) fn check_extent(value: &Value, excluded: &dyn Fn(&Value) -> bool) -> Result<(), minijinja::Error> {
+    fn visit(value: &Value, depth: usize, budget: &mut usize, excluded: &dyn Fn(&Value) -> bool) -> bool {
+        let Some(left) = budget.checked_sub(1).filter(|_| depth <= MAX_DEPTH && !excluded(value)) else { return false };
         *budget = left;
         let is_map = value.kind() == ValueKind::Map;
-        let mut children = value.try_iter().into_iter().flatten().filter(|_| value.kind() != ValueKind::String);
+        if !matches!(value.kind(), ValueKind::Map | ValueKind::Seq | ValueKind::Iterable) {
+            return true;
+        }
+        let mut children = value.try_iter().into_iter().flatten();
         children.all(|child| {
             let child = if is_map { value.get_item(&child).unwrap_or_default() } else { child };
-            visit(&child, depth + 1, budget)
+            visit(&child, depth + 1, budget, excluded)
         })
     }
     let mut budget = MAX_VALUES;
-    if visit(value, 0, &mut budget) {
+    if visit(value, 0, &mut budget, excluded) {
         return Ok(());
     }
-    let problem = format!("a value of more than {MAX_DEPTH} levels or {MAX_VALUES} values cannot be printed");
+    let problem = format!(
+        "a value of more than {MAX_DEPTH} levels or {MAX_VALUES} values cannot be printed or stored, nor a namespace inside one"
+    );
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, problem))
 }
 
@@ -99,7 +104,7 @@ pub(crate) fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, minijinja:
     if indent.is_some_and(|indent| indent > MAX_INDENT) {
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "tojson: the indent is too large"));
     }
-    check_extent(value)?;
+    check_extent(value, &|_| false)?;
     // With an indent, a line ends after the comma, and Python leaves out the space.
     let item_separator = if indent.is_some() { "," } else { ", " }.to_owned();
     let separators = separators.unwrap_or_else(|| vec![item_separator, ": ".to_owned()]);
@@ -180,6 +185,56 @@ impl JsonWriter {
             } else {
                 self.out.push(c);
             }
+        }
+    }
+}
+
+/// What `strftime` of Python 3 writes on Linux in the C locale for a `datetime` without a time zone.
+pub(crate) fn strftime(format: &str, time: &jiff::Zoned) -> Result<String, jiff::Error> {
+    let mut written = String::new();
+    let mut rest = format;
+    while let Some(start) = rest.find('%') {
+        written.push_str(&rest[..start]);
+        let directive = &rest[start + 1..];
+        let is_flag = |c: char| matches!(c, '-' | '_' | '^' | '#') || c.is_ascii_digit();
+        let flags = &directive[..directive.find(|c| !is_flag(c)).unwrap_or(directive.len())];
+        // C's locale has no other era and no other digits.
+        let unmodified = directive[flags.len()..].strip_prefix(['E', 'O']).unwrap_or(&directive[flags.len()..]);
+        let expanded = match unmodified.chars().next() {
+            Some('c') => "%a %b %e %H:%M:%S %Y".to_owned(),
+            Some('x') => "%m/%d/%y".to_owned(),
+            Some('X') => "%H:%M:%S".to_owned(),
+            Some('r') => "%I:%M:%S %p".to_owned(),
+            Some('f') if directive.starts_with('f') => "%6f".to_owned(),
+            Some('z' | 'Z') => String::new(),
+            Some(letter) if "aAbBCdDeFgGhHIjklmMnpPRsStTuUVwWyY%".contains(letter) => format!("%{flags}{letter}"),
+            // What is no directive stands for itself.
+            _ => {
+                written.push('%');
+                rest = directive;
+                continue;
+            }
+        };
+        let text = jiff::fmt::strtime::format(&expanded, time)?;
+        written.push_str(&if flags.contains('^') { text.to_uppercase() } else { text });
+        rest = &unmodified[1..];
+    }
+    written.push_str(rest);
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_python_writes_them() {
+        let cases: serde_json::Value = serde_json::from_str(include_str!("../tests/data/strftime.json")).unwrap();
+        for case in cases.as_array().unwrap() {
+            let (format, expected) = (case["format"].as_str().unwrap(), case["expected"].as_str().unwrap());
+            let time: jiff::civil::DateTime = case["time"].as_str().unwrap().parse().unwrap();
+            let time = time.to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+            assert_eq!(strftime(format, &time).unwrap(), expected, "{format:?} at {time}");
         }
     }
 }

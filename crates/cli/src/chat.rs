@@ -18,7 +18,7 @@ pub fn run(arguments: &Chat) -> Result<()> {
     let opened = setting.open()?;
     // First, as they take less time than the weights.
     let template = opened.checkpoint.chat_template()?;
-    let tokenizer = opened.checkpoint.tokenizer()?;
+    let tokenizer = opened.tokenizer()?;
     let mut conversation = Conversation { loaded: opened.load()?, tokenizer, template, messages: Vec::new() };
     if let Some(system) = &arguments.system {
         conversation.messages.push(Message::new("system", system));

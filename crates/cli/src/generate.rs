@@ -15,7 +15,7 @@ pub fn run(arguments: &Generate) -> Result<()> {
     let setting = Setting::new(&arguments.model)?;
     arguments.sampling.sampler()?;
     let opened = setting.open()?;
-    let tokenizer = opened.checkpoint.tokenizer()?;
+    let tokenizer = opened.tokenizer()?;
     let prompt = opened.tokens(&arguments.input)?;
     let loaded = opened.load()?;
     let generation = stream(&loaded, &tokenizer, &prompt, &arguments.sampling, !arguments.json)?;

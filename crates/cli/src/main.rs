@@ -46,6 +46,10 @@ use crate::output::note;
 /// As for a wrong command line: something about the call has to change.
 const FAILED: u8 = 2;
 
+/// A model may come from a stranger, and with it a chat template and a tokenizer.
+#[global_allocator]
+static ALLOCATOR: checkpoint::BoundedAllocator = checkpoint::BoundedAllocator;
+
 fn main() -> ExitCode {
     signals::install();
     let arguments = match Arguments::try_parse() {

@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use checkpoint::{Checkpoint, Summary, untrusted};
+use checkpoint::{Checkpoint, Summary, Tokenizer, untrusted};
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::{Array, Device, DeviceType, Dtype};
 
@@ -82,6 +83,18 @@ impl<'a> Setting<'a> {
 }
 
 impl Opened<'_> {
+    /// Read only where text is involved: token ids work without a tokenizer. What is doubtful about it is said once.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        static SAID: Once = Once::new();
+        let tokenizer = self.checkpoint.tokenizer()?;
+        SAID.call_once(|| {
+            for warning in tokenizer.warnings() {
+                note!("warning: tokenizer: {}", untrusted::one_line(warning));
+            }
+        });
+        Ok(tokenizer)
+    }
+
     /// Reads the weights.
     pub fn load(self) -> Result<Loaded> {
         let Self { checkpoint, setting: Setting { arguments, device, dtype } } = self;
@@ -115,7 +128,7 @@ impl Opened<'_> {
     /// The token ids of the input; refused when it is empty or names a token that the model lacks.
     pub fn tokens(&self, input: &Input) -> Result<Vec<u32>> {
         let tokens = match (&input.text, &input.tokens) {
-            (Some(text), _) => self.checkpoint.tokenizer()?.encode(text, true)?,
+            (Some(text), _) => self.tokenizer()?.encode(text, true)?,
             (None, Some(tokens)) => tokens.clone(),
             (None, None) => bail!("give a text or --tokens"),
         };

@@ -23,7 +23,7 @@ pub fn run(arguments: &Perplexity) -> Result<()> {
     let file = File::open(&arguments.file).with_context(about)?;
     let n_bytes = file.metadata().with_context(about)?.len();
     let opened = Setting::new(&arguments.model)?.open()?;
-    let tokenizer = opened.checkpoint.tokenizer()?;
+    let tokenizer = opened.tokenizer()?;
     let (window, positions) = (arguments.context, opened.checkpoint.config().max_position_embeddings);
     if window < 2 || window > positions {
         bail!("--context must be between 2 and the model's {positions} positions");

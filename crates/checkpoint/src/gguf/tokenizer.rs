@@ -10,12 +10,16 @@ use crate::gguf::header::Header;
 use crate::gguf::metadata::Value;
 
 // Token types of `tokenizer.ggml.token_type`.
+const NORMAL: i64 = 1;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const UNUSED: i64 = 5;
 
-/// Control tokens that end an answer in the ChatML family, whatever the metadata name as the one end token.
-const END_OF_TURN_TEXTS: &[&str] = &["<|im_end|>", "<|endoftext|>"];
+/// Tokens that end an answer in the families that are supported, whatever the metadata name as the one end token.
+const END_OF_TURN_TEXTS: &[&str] = &["<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"];
+
+/// Begins a turn in the ChatML family.
+const START_OF_TURN: &str = "<|im_start|>";
 
 /// Splits a text into the pieces within which byte pairs are merged. `tokenizer.ggml.pre` names it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,11 +30,12 @@ enum PreTokenizer {
 }
 
 impl PreTokenizer {
-    fn from_name(name: Option<&str>) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         match name {
-            None | Some("gpt-2" | "default") => Some(Self::Gpt2),
-            Some("smollm") => Some(Self::SmolLm),
-            Some("qwen2") => Some(Self::Qwen2),
+            "gpt-2" | "default" => Some(Self::Gpt2),
+            "smollm" => Some(Self::SmolLm),
+            // The others split as qwen2 does, as llama.cpp's converter found.
+            "qwen2" | "deepseek-r1-qwen" | "kormo" | "megrez" => Some(Self::Qwen2),
             _ => None,
         }
     }
@@ -71,6 +76,8 @@ pub(crate) struct GgufTokenizer {
     pub(crate) chat_template: Option<String>,
     /// `bos_token`, `eos_token` and so on, as templates name them.
     pub(crate) special_tokens: Vec<(String, String)>,
+    /// What had to be guessed or put right.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl GgufTokenizer {
@@ -83,12 +90,24 @@ impl GgufTokenizer {
             }
             None => return Err(metadata.fault("metadata `tokenizer.ggml.model` is missing")),
         }
-        let pre = metadata.text("tokenizer.ggml.pre");
-        let Some(pre_tokenizer) = PreTokenizer::from_name(pre) else {
-            let name = pre.unwrap_or_default();
-            return Err(metadata.fault(format!("pre-tokenizer `{name}` is not supported; gpt-2, qwen2 and smollm are")));
-        };
         let tokens = metadata.strings("tokenizer.ggml.tokens")?;
+        let mut warnings = metadata.retyped(&tokens)?;
+        let pre_tokenizer = match (metadata.text("tokenizer.ggml.pre"), metadata.text("general.architecture")) {
+            (Some(name), _) => PreTokenizer::from_name(name).ok_or_else(|| {
+                let known = "gpt-2, qwen2 with its relatives, and smollm are";
+                metadata.fault(format!("pre-tokenizer `{name}` is not supported; {known}"))
+            })?,
+            // Old converters did not write it, and models of this architecture have only the one.
+            (None, Some("qwen2")) => PreTokenizer::Qwen2,
+            (None, _) => {
+                warnings.push(
+                    "metadata `tokenizer.ggml.pre` is missing: texts are split as GPT-2's are, which may give other \
+                     tokens than the model was trained with; convert the model again"
+                        .to_owned(),
+                );
+                PreTokenizer::Gpt2
+            }
+        };
         let special_tokens = metadata.special_tokens(&tokens)?;
         let tokenizer_json = json!({
             "version": "1.0",
@@ -100,7 +119,7 @@ impl GgufTokenizer {
             "model": { "type": "BPE", "vocab": metadata.vocab(&tokens)?, "merges": metadata.merges()? },
         });
         let chat_template = metadata.text("tokenizer.chat_template").map(str::to_owned);
-        Ok(Self { tokenizer_json, chat_template, special_tokens })
+        Ok(Self { tokenizer_json, chat_template, special_tokens, warnings })
     }
 }
 
@@ -114,14 +133,18 @@ pub(crate) fn end_of_generation_ids(file: &Path, header: &Header) -> Result<Vec<
     if header.metadata.contains_key("tokenizer.ggml.tokens")
         && header.metadata.contains_key("tokenizer.ggml.token_type")
     {
-        let types = metadata.token_types()?;
         let tokens = metadata.strings("tokenizer.ggml.tokens")?;
+        let types = metadata.token_types(&tokens)?;
         let controls = tokens.iter().zip(types).enumerate().filter(|(_, (_, kind))| *kind == CONTROL);
         ids.extend(controls.filter(|(_, (text, _))| END_OF_TURN_TEXTS.contains(*text)).map(|(id, _)| id as u32));
     }
     let mut seen = HashSet::new();
     ids.retain(|id| seen.insert(*id));
     Ok(ids)
+}
+
+fn is_mistyped(kind: i64, token: &str) -> bool {
+    [NORMAL, USER_DEFINED].contains(&kind) && (END_OF_TURN_TEXTS.contains(&token) || token == START_OF_TURN)
 }
 
 struct Metadata<'a> {
@@ -144,7 +167,29 @@ impl<'a> Metadata<'a> {
         strings.flatten().ok_or_else(|| self.fault(format!("metadata `{key}` is missing or not a list of strings")))
     }
 
-    fn token_types(&self) -> Result<Vec<i64>> {
+    /// The types with those put right that [`Metadata::retyped`] warns of.
+    fn token_types(&self, tokens: &[&str]) -> Result<Vec<i64>> {
+        let mut types = self.stored_types()?;
+        for (kind, token) in types.iter_mut().zip(tokens) {
+            if is_mistyped(*kind, token) {
+                *kind = CONTROL;
+            }
+        }
+        Ok(types)
+    }
+
+    /// A warning for every token which ends or begins a turn and is not typed as such. Taken at its word, it would be printed
+    /// as text, and fall into pieces in a prompt.
+    fn retyped(&self, tokens: &[&str]) -> Result<Vec<String>> {
+        let types = self.stored_types()?;
+        let mistyped = types.into_iter().zip(tokens).filter(|(kind, token)| is_mistyped(*kind, token));
+        let warning = |(kind, token): (i64, &&str)| {
+            format!("token {token:?} has type {kind} and not that of a control token ({CONTROL}); it is taken as one")
+        };
+        Ok(mistyped.map(warning).collect())
+    }
+
+    fn stored_types(&self) -> Result<Vec<i64>> {
         let key = "tokenizer.ggml.token_type";
         let array = self.header.metadata.get(key).and_then(Value::as_array);
         let as_type = |value: Value| match value {
@@ -166,7 +211,7 @@ impl<'a> Metadata<'a> {
 
     /// Token texts to ids. Unused entries only fill up the embedding: they have no text of their own.
     fn vocab(&self, tokens: &[&str]) -> Result<Map<String, Json>> {
-        let types = self.token_types()?;
+        let types = self.token_types(tokens)?;
         if types.len() != tokens.len() {
             return Err(self.fault(format!("has {} tokens, but {} token types", tokens.len(), types.len())));
         }
@@ -192,7 +237,7 @@ impl<'a> Metadata<'a> {
 
     /// Tokens that are found in a text before it is split, control tokens among them.
     fn added_tokens(&self, tokens: &[&str]) -> Result<Vec<Json>> {
-        let added = self.token_types()?.into_iter().zip(tokens).enumerate();
+        let added = self.token_types(tokens)?.into_iter().zip(tokens).enumerate();
         let added = added.filter(|(_, (kind, _))| [CONTROL, USER_DEFINED].contains(kind));
         let to_json = |(id, (kind, content)): (usize, (i64, &&str))| {
             json!({

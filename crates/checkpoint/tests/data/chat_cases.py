@@ -87,6 +87,8 @@ EDGE_TEMPLATES = {
     "else": "{% for m in messages if m.role == 'nobody' %}{{ m }}{% else %}none{% endfor %}{% for m in messages if m.role == 'user' %}{{ loop.index }}/{{ loop.length }}{% endfor %}",
     "date type": "{{ strftime_now('%Y') | length }} {{ strftime_now('%d %b %Y') is string }}",
     "trailing newline": "end\n",
+    "line ends": "{% for m in messages %}\r\n<|im_start|>{{ m.role + '\r\n' }}\r{{ m.content }}<|im_end|>\r\n\r\n{% endfor %}\r\n  {% if true %}\r\nend\r\n  {% endif %}\r\n",
+    "namespace values": "{% set ns = namespace(list=[], map={}, pair=none, text='') %}{% for m in messages %}{% set ns.list = ns.list + [m.role] %}{% set ns.map = {'last': m, 'all': ns.list} %}{% set ns.pair = 1, m.role if true else 2 %}{% set ns.text %}[{{ ns.text }}{{ loop.index }}]{% endset %}{%- set ns.lower | upper -%} x {%- endset -%}{% endfor %}{{ ns.list }} {{ ns.list[1:] }} {{ ns.list | join('+') }} {{ ns.map }} {{ ns.pair[1] }} {{ ns.text }} {{ ns.lower }} {{ ns.list is sequence }} {{ (ns.list[:1] + ns.list) | length }}",
 }
 
 

@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from chat_cases import chat_cases
+from strftime_cases import strftime_cases
 from texts import TEXTS
 
 HERE = Path(__file__).parent
@@ -383,3 +384,4 @@ if __name__ == "__main__":
     write_json(HERE / "smollm2_checksums.json", smollm2_checksums(reader))
     smollm2_template = reader.fields["tokenizer.chat_template"].contents()
     write_json(HERE / "chat_templates.json", chat_cases(smollm2_template))
+    write_json(HERE / "strftime.json", strftime_cases())
