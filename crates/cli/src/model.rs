@@ -112,7 +112,7 @@ impl Opened<'_> {
         let is_quantized = arguments.stage >= Stage::Quantized && is_quantized(&summary);
         let kernel = (device == engine::Device::Cpu && is_quantized).then(kernel_and_author).flatten();
         let place = match (device, &kernel) {
-            (engine::Device::Cpu, Some(kernel)) => format!("CPU, quantized weights by kernel {kernel}"),
+            (engine::Device::Cpu, Some(kernel)) => format!("CPU ({kernel})"),
             (engine::Device::Cpu, None) => "CPU".to_owned(),
             (engine::Device::Gpu, _) => format!("GPU ({})", GpuBackend::current()?.word()),
         };
@@ -206,14 +206,14 @@ fn is_quantized(summary: &Summary) -> bool {
     summary.storage.keys().any(has_kernel)
 }
 
-/// In the learner's crate, one of the kernels is given: who measures must know whose it was.
+/// `avx2 kernel`. In the learner's crate one of the kernels is given: who measures must know whose it was.
 fn kernel_and_author() -> Option<String> {
     let name = chosen_kernel().ok()?.name();
     let is_learners = cfg!(not(feature = "reference"));
     Some(match (is_learners, name) {
-        (false, _) => name.to_owned(),
-        (true, "avx512") => format!("{name} (given)"),
-        (true, _) => format!("{name} (your own)"),
+        (false, _) => format!("{name} kernel"),
+        (true, "avx512") => format!("{name} kernel, given"),
+        (true, _) => format!("{name} kernel, your own"),
     })
 }
 

@@ -161,6 +161,21 @@ fn a_question_is_answered_on_standard_output_and_measured_on_standard_error() {
 }
 
 #[test]
+fn the_kernel_of_quantized_weights_is_named_where_there_are_any() {
+    let said = |arguments: &[&str]| {
+        let mut command = command(&[&["generate", "Hi", "--max-tokens", "1"], arguments].concat());
+        let output = command.env("TINY_LLM_KERNEL", "portable").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(said(&[]).contains("on the CPU (portable kernel), stage flash"), "{}", said(&[]));
+    assert!(said(&["--stage", "cached"]).contains("on the CPU, stage cached"));
+    let folder = tempfile::tempdir().unwrap();
+    let dense = tiny_model_with_tokenizer(folder.path());
+    assert!(said(&["-m", &dense]).contains("on the CPU, stage flash"));
+}
+
+#[test]
 fn a_continuation_stops_where_it_is_told() {
     let output = tiny_llm(&["generate", "The capital of France is", "--max-tokens", "4", "--stop", "Paris", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -167,7 +167,7 @@ pub fn circumstances(measurements: &Measurements, summaries: &[Summary]) -> Stri
     kernels.sort_unstable();
     kernels.dedup();
     if !kernels.is_empty() {
-        lines.push(format!("our kernel for quantized weights: {}", kernels.join(", ")));
+        lines.push(format!("quantized weights in our engine: {}", kernels.join(", ")));
     }
     for (summary, own) in summaries.iter().filter_map(|summary| summary.own_clock.map(|own| (summary, own))) {
         lines.push(format!(
@@ -231,9 +231,9 @@ mod tests {
     fn the_kernel_is_named_where_one_was_used() {
         let mut all = measurements(vec![run("student", Some("flash"), 0.2, 0.005), run("llama.cpp", None, 0.2, 0.005)]);
         assert!(!circumstances(&all, &summarize(&all)).contains("kernel"));
-        all.runs[0].kernel = Some("avx2 (your own)".to_owned());
+        all.runs[0].kernel = Some("avx2 kernel, your own".to_owned());
         let text = circumstances(&all, &summarize(&all));
-        assert!(text.contains("- our kernel for quantized weights: avx2 (your own)\n"), "{text}");
+        assert!(text.contains("- quantized weights in our engine: avx2 kernel, your own\n"), "{text}");
     }
 
     #[test]
