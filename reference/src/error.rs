@@ -17,11 +17,18 @@ pub enum Error {
         message: String,
     },
     /// MLX refused an operation, e.g. because shapes do not fit.
-    #[error("MLX: {0}")]
-    Mlx(#[from] Exception),
+    #[error("MLX: {}", mlx_custom::message(.0))]
+    Mlx(Exception),
     /// The model's files are not what they should be.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+}
+
+// Not `#[from]`, which would make the exception the error's source as well: whoever prints all causes would say it twice.
+impl From<Exception> for Error {
+    fn from(exception: Exception) -> Self {
+        Self::Mlx(exception)
+    }
 }
 
 impl Error {

@@ -257,7 +257,10 @@ mod tests {
             ("task_1_module::rows::name_1___one__", "rows, one"),
             ("task_1_module::is_258_times_coarser", "is_258_times_coarser"),
             (long, "task_1_a, shape 2"),
-            ("task_1_a::name_3___mask_of_four_axes_and_two_leading_dims_f32__", "task_1_a, mask_of_four_axes_and_two.."),
+            (
+                "task_1_a::name_3___mask_of_four_axes_and_two_leading_dims_f32__",
+                "task_1_a, mask_of_four_axes_and_two..",
+            ),
         ];
         let names: Vec<&str> = tests.iter().map(|(name, _)| *name).collect();
         let (task, reports) = (task(), reports(&names, &Status::Failed));

@@ -1,23 +1,26 @@
 //! `tiny-llm generate`: plain continuation of a text.
 
-use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use anyhow::Result;
 use checkpoint::Tokenizer;
 
 use crate::arguments::{Generate, SamplingArguments};
-use crate::engine::{GenerateOptions, Generation, Sampler, generate_text};
-use crate::model::{Loaded, load};
+use crate::engine::{GenerateOptions, Generation, generate_text};
+use crate::model::{Loaded, Setting};
+use crate::output;
 use crate::report;
 
 pub fn run(arguments: &Generate) -> Result<()> {
-    let loaded = load(&arguments.model)?;
-    let prompt = loaded.tokens(&arguments.input)?;
-    let tokenizer = loaded.tokenizer()?;
+    let setting = Setting::new(&arguments.model)?;
+    arguments.sampling.sampler()?;
+    let opened = setting.open()?;
+    let tokenizer = opened.tokenizer()?;
+    let prompt = opened.tokens(&arguments.input)?;
+    let loaded = opened.load()?;
     let generation = stream(&loaded, &tokenizer, &prompt, &arguments.sampling, !arguments.json)?;
     if arguments.json {
-        println!("{}", report::json(&prompt, &generation));
+        output::json(&report::json(&prompt, &generation))?;
     }
     report::print_timings(&generation);
     Ok(())
@@ -31,30 +34,33 @@ pub fn stream(
     arguments: &SamplingArguments,
     show: bool,
 ) -> Result<Generation> {
-    let sampler_options = arguments.sampler_options()?;
-    // Day 6's engine talks: what only asks for the most likely token needs nothing of day 7.
-    let is_greedy = sampler_options.temperature == 0.0 && sampler_options.repetition_penalty.is_none();
-    let mut sampler = if is_greedy { Sampler::greedy() } else { Sampler::from_options(&sampler_options)? };
+    let mut sampler = arguments.sampler()?;
     let options = GenerateOptions {
         max_tokens: arguments.max_tokens,
         stop_tokens: loaded.checkpoint.config().eos_token_ids.clone(),
         stop_strings: arguments.stop_strings.clone(),
     };
     let mut decoder = tokenizer.stream();
-    let mut output = io::stdout().lock();
+    let mut not_shown = None;
     let generation = generate_text(&loaded.model, &mut decoder, prompt, &mut sampler, &options, &mut |text| {
         if !show {
             return ControlFlow::Continue(());
         }
-        // Nobody reads any more (the other end of a pipe is closed): there is no point in going on.
-        match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        match output::answer(text) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+            // There is no point in going on.
+            Err(error) => {
+                not_shown = Some(error);
+                ControlFlow::Break(())
+            }
         }
-    })?;
+    });
+    if let Some(error) = not_shown {
+        return Err(error);
+    }
+    let generation = generation.map_err(|error| loaded.explain(error.into()))?;
     if show {
-        // A closed pipe was noticed above and is no error.
-        let _ = writeln!(output);
+        output::line("")?;
     }
     Ok(generation)
 }

@@ -1,32 +1,36 @@
 //! `tiny-llm info`: what a model is and where its files are.
 
+use std::ffi::OsStr;
+
 use anyhow::Result;
-use checkpoint::{Checkpoint, registry};
+use checkpoint::{Checkpoint, untrusted};
 use serde_json::json;
 
 use crate::arguments::Info;
 use crate::measurements::Model;
+use crate::{model, output};
 
 pub fn run(arguments: &Info) -> Result<()> {
-    let path = registry::resolve(&arguments.model)?;
+    let path = model::resolve(&arguments.model)?;
     let checkpoint = Checkpoint::open(&path)?;
     if arguments.json {
         let model = describe(&arguments.model, &checkpoint)?;
-        println!("{}", json!({ "path": std::path::absolute(&path)?, "model": model }));
+        // JSON has no place for bytes that are no text.
+        let path = std::path::absolute(&path)?.to_string_lossy().into_owned();
+        output::json(&json!({ "path": path, "model": model }))
     } else {
-        println!("{}\n{}", checkpoint.summary()?, path.display());
+        output::line(&format!("{}\n{}", checkpoint.summary()?, untrusted::path(&path)))
     }
-    Ok(())
 }
 
 /// The model as measurements describe it. A path is shortened to its last part: where it lay says nothing elsewhere.
-pub fn describe(name: &str, checkpoint: &Checkpoint) -> Result<Model> {
+pub fn describe(name: &OsStr, checkpoint: &Checkpoint) -> Result<Model> {
     let summary = checkpoint.summary()?;
     let config = checkpoint.config();
-    let is_path = checkpoint.path().ends_with(name) || name.ends_with(".gguf");
+    let is_path = checkpoint.path().ends_with(name) || name.to_string_lossy().ends_with(".gguf");
     let last_part = checkpoint.path().file_name().map(|part| part.to_string_lossy().into_owned());
     Ok(Model {
-        name: last_part.filter(|_| is_path).unwrap_or_else(|| name.to_owned()),
+        name: last_part.filter(|_| is_path).unwrap_or_else(|| name.to_string_lossy().into_owned()),
         description: summary.to_string(),
         parameters: summary.parameters,
         vocab_size: config.vocab_size as u64,

@@ -3,59 +3,71 @@
 //! The text is cut into windows that do not overlap. In each, every token but the first is predicted from those before it.
 //! Perplexity is `exp(mean negative log-likelihood)`; other engines agree when they cut and score alike.
 
-use std::fs;
+use std::fs::File;
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use checkpoint::untrusted;
 use mlx_rs::{Array, Dtype};
 use serde_json::json;
 
 use crate::arguments::Perplexity;
 use crate::engine::{LanguageModel, LogitsToKeep};
-use crate::model::load;
+use crate::model::{Loaded, Setting};
+use crate::output;
+use crate::progress::ProgressLine;
+use crate::text_tokens::TextTokens;
 
 pub fn run(arguments: &Perplexity) -> Result<()> {
-    let text = fs::read_to_string(&arguments.file).with_context(|| format!("reading {}", arguments.file.display()))?;
-    let loaded = load(&arguments.model)?;
-    let window = arguments.context;
-    if window < 2 || window > loaded.model.max_positions() {
-        bail!("--context must be between 2 and the model's {} positions", loaded.model.max_positions());
+    let name = untrusted::path(&arguments.file);
+    let about = || format!("reading {name}");
+    let file = File::open(&arguments.file).with_context(about)?;
+    let n_bytes = file.metadata().with_context(about)?.len();
+    let opened = Setting::new(&arguments.model)?.open()?;
+    let tokenizer = opened.tokenizer()?;
+    let (window, positions) = (arguments.context, opened.checkpoint.config().max_position_embeddings);
+    if window < 2 || window > positions {
+        bail!("--context must be between 2 and the model's {positions} positions");
     }
-    let mut tokens = loaded.tokenizer()?.encode(&text, false)?;
-    tokens.truncate(arguments.limit.unwrap_or(tokens.len()));
-    // A last window of one token has nothing to score.
-    let windows: Vec<&[u32]> = tokens.chunks(window).filter(|window| window.len() > 1).collect();
-    if windows.is_empty() {
-        bail!("{} has fewer than two tokens", arguments.file.display());
+    let mut tokens = TextTokens::new(file, &tokenizer, arguments.limit);
+    let mut next = tokens.next(window).with_context(about)?;
+    if next.len() < 2 {
+        bail!("{name} has fewer than two tokens to look at");
     }
+    let loaded = opened.load()?;
 
-    let progress = ProgressBar::new(windows.len() as u64)
-        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} windows, {msg}, {eta} left")?);
-    let (mut total, mut n_scored) = (0.0, 0);
-    for window in &windows {
-        total += negative_log_likelihood(&loaded.model, window)?;
-        n_scored += window.len() - 1;
+    let progress = ProgressLine::bar(arguments.limit.map_or(n_bytes, |limit| limit as u64))?;
+    let (mut total, mut n_scored, mut n_seen) = (0.0, 0, 0);
+    // A last window of one token has nothing to score.
+    while next.len() > 1 {
+        total += negative_log_likelihood(&loaded, &next)?;
+        n_scored += next.len() - 1;
+        n_seen += next.len();
         progress.set_message(format!("perplexity {:.4}", (total / n_scored as f64).exp()));
-        progress.inc(1);
+        progress.set_position(if arguments.limit.is_some() { n_seen as u64 } else { tokens.n_read() });
+        next = tokens.next(window).with_context(about)?;
     }
-    progress.finish_and_clear();
+    drop(progress);
 
     let perplexity = (total / n_scored as f64).exp();
     if arguments.json {
-        println!("{}", json!({ "perplexity": perplexity, "scored_tokens": n_scored, "context": window }));
+        output::json(&json!({ "perplexity": perplexity, "scored_tokens": n_scored, "context": window }))
     } else {
-        println!("perplexity {perplexity:.4} over {n_scored} tokens in windows of {window}");
+        output::line(&format!("perplexity {perplexity:.4} over {n_scored} tokens in windows of {window}"))
     }
-    Ok(())
 }
 
 /// The sum of `-log p(token | the tokens before it)` over all tokens but the first.
-fn negative_log_likelihood(model: &dyn LanguageModel, tokens: &[u32]) -> Result<f64> {
+fn negative_log_likelihood(loaded: &Loaded, tokens: &[u32]) -> Result<f64> {
+    let model: &dyn LanguageModel = &loaded.model;
     let token_ids = Array::from_slice(tokens, &[1, tokens.len() as i32]);
     let logits = model.forward(&token_ids, None, LogitsToKeep::All)?; // [1, L, V]
     let logits = logits.as_dtype(Dtype::Float32)?.contiguous()?;
-    let rows = logits.as_slice::<f32>().chunks(model.vocab_size());
+    // Here, and not by `as_slice`, which panics where this is an error.
+    logits.eval()?;
+    let values = logits.as_slice::<f32>();
+    loaded.check_finite(values)?;
     // The prediction at each position is for the token after it.
+    let rows = values.chunks(model.vocab_size());
     Ok(rows.zip(&tokens[1..]).map(|(row, &target)| log_sum_exp(row) - f64::from(row[target as usize])).sum())
 }
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::engine::{Generation, StopReason, Timings};
+use crate::output::note;
 
 /// Two rates on standard error, where they do not mix with the text.
 pub fn print_timings(generation: &Generation) {
     let Timings { prompt_tokens, prefill, decode_tokens, decode } = generation.timings;
-    eprintln!(
+    note!(
         "prefill: {prompt_tokens} tokens in {:.2} s, {:.1} tokens/s (the time to the first token); \
          decode: {decode_tokens} tokens in {:.2} s, {:.1} tokens/s; {}",
         prefill.as_secs_f64(),

@@ -4,6 +4,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, anyhow};
+use mlx_rs::error::Exception;
+
+use crate::failure;
 
 /// Runs `work`; a panic comes back as an error of one line.
 ///
@@ -25,10 +28,28 @@ pub fn guard(work: impl FnOnce() -> Result<()>) -> Result<()> {
     match outcome {
         Ok(Ok(())) => Ok(()),
         // A panic inside an operation comes back as the error of the evaluation that waited for it.
-        Ok(Err(error)) => Err(not_done(&format!("{error:#}")).unwrap_or(error)),
+        Ok(Err(error)) => Err(not_done(&failure::sentence(&error)).unwrap_or(error)),
         Err(_) => {
             let message = message.lock().map(|message| message.clone()).unwrap_or_default();
-            Err(not_done(&message).unwrap_or_else(|| anyhow!("the engine panicked: {message}")))
+            Err(not_done(&message)
+                .or_else(|| from_mlx(&message))
+                .unwrap_or_else(|| anyhow!("the engine panicked: {message}")))
+        }
+    }
+}
+
+/// The error of MLX that `as_slice` and its like panic with, where an operation that nobody waited for had failed.
+fn from_mlx(message: &str) -> Option<anyhow::Error> {
+    let (_, quoted) = message.split_once("Exception { what: \"")?;
+    let (mut text, mut chars) = (String::new(), quoted.chars());
+    loop {
+        match chars.next()? {
+            '"' => return Some(anyhow!(Exception::custom(text)).context("MLX")),
+            '\\' => match chars.next()? {
+                'n' => text.push('\n'),
+                other => text.push(other),
+            },
+            other => text.push(other),
         }
     }
 }
@@ -53,6 +74,13 @@ mod tests {
         let from_an_operation = || Err(anyhow!("kv_append: panicked: not yet implemented: week 2 day 1 task 1"));
         let error = guard(from_an_operation).unwrap_err().to_string();
         assert!(error.starts_with("the engine stops at a task that is not done yet: week 2 day 1 task 1"), "{error}");
+        let thrown = || {
+            panic!(
+                "called `Result::unwrap()` on an `Err` value: {:?}",
+                Exception::custom("f: \"x\" is\nno at /a/b.cpp:7")
+            )
+        };
+        assert_eq!(failure::sentence(&guard(thrown).unwrap_err()), "MLX: f: \"x\" is\nno");
         let other = guard(|| Err(anyhow!("no such file"))).unwrap_err().to_string();
         assert_eq!(other, "no such file");
     }

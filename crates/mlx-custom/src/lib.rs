@@ -94,7 +94,7 @@ pub use append_buffer::AppendBuffer;
 pub use apply::{apply, apply_n};
 pub use constant::Constant;
 pub use element::Element;
-pub use error::OperationError;
+pub use error::{OperationError, message};
 pub use freed_memory::keep_freed_memory;
 pub use huge_pages::use_huge_pages;
 pub use operation::{CpuOperation, Layout};

@@ -64,10 +64,16 @@ impl MostLikely {
 /// The shape of `[B, V]` logits.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when they have another, or contain NaN.
+/// [`Error::InvalidArgument`] when they have another, or contain NaN or +infinity. A logit that is infinite, such as after a
+/// division by a temperature of 1e-38, makes the probabilities NaN; one that is -infinity excludes its token.
 pub(crate) fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
     let shape = logits_shape(operation, logits)?;
     refuse_nan(operation, &has_nan(logits)?)?;
+    let is_infinite = logits.is_pos_inf()?.any(None)?;
+    is_infinite.eval()?;
+    if is_infinite.as_slice::<bool>() == [true] {
+        return Err(Error::invalid(operation, "the logits contain +infinity: something before this overflowed"));
+    }
     Ok(shape)
 }
 
@@ -87,4 +93,17 @@ fn refuse_nan(operation: &'static str, has_nan: &Array) -> Result<()> {
         return Err(Error::invalid(operation, "the logits contain NaN: something before this went wrong"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_without_probabilities_are_refused() {
+        let check =
+            |value: f32| check_logits("f", &Array::from_slice(&[0.0, value, 1.0, f32::NEG_INFINITY], &[2, 2])).is_ok();
+        assert!(check(3.0e38) && check(f32::NEG_INFINITY));
+        assert!(!check(f32::NAN) && !check(f32::INFINITY));
+    }
 }

@@ -18,10 +18,14 @@ use crate::info;
 use crate::machine;
 use crate::measurements::summary::summarize;
 use crate::measurements::{FORMAT, Measurements, Run, report};
-use crate::model::{Loaded, load};
+use crate::model::{Loaded, Setting};
+use crate::output::{self, note};
 
 /// Enough for every kernel, buffer and thread to have been used once.
 const WARM_UP_TOKENS: usize = 4;
+
+/// All of them are kept until the end. Medians stopped changing long before.
+const MOST_REPEATS: usize = 10_000;
 
 pub fn run(arguments: &Bench) -> Result<()> {
     let n_threads = machine::threads(arguments.threads)?;
@@ -29,17 +33,16 @@ pub fn run(arguments: &Bench) -> Result<()> {
     threads::restart_with(n_threads)?;
 
     let start = Instant::now();
-    let loaded = load(&arguments.model)?;
-    let load_seconds = start.elapsed().as_secs_f64();
-    let longest = arguments.prompt_tokens + arguments.generate_tokens;
-    let longest = arguments.context_sweep.iter().map(|n| n + timing::SWEEP_TOKENS).fold(longest, usize::max);
-    let max_positions = loaded.model.max_positions();
+    let opened = Setting::new(&arguments.model)?.open()?;
+    let (longest, max_positions) = (longest(arguments), opened.checkpoint.config().max_position_embeddings);
     if longest > max_positions {
         bail!("this would take {longest} positions, but the model has only {max_positions}");
     }
+    let loaded = opened.load()?;
+    let load_seconds = start.elapsed().as_secs_f64();
 
     let prompt = prompt(arguments.prompt_tokens, loaded.model.vocab_size());
-    timing::generate(&loaded.model, &prompt, WARM_UP_TOKENS)?;
+    timing::generate(&loaded.model, &prompt, WARM_UP_TOKENS).map_err(|error| loaded.explain(error))?;
     let mut runs = Vec::with_capacity(arguments.repeats);
     for _ in 0..arguments.repeats {
         runs.push(repetition(arguments, &loaded, &prompt, n_threads)?);
@@ -58,23 +61,25 @@ pub fn run(arguments: &Bench) -> Result<()> {
     }
 
     if arguments.json {
-        for run in &runs {
-            println!("{}", serde_json::to_string(run)?);
-        }
-        return Ok(());
+        return runs.iter().try_for_each(|run| output::json(&serde_json::to_value(run)?));
     }
-    eprintln!("loaded in {load_seconds:.2} s; measuring this machine");
+    note!("loaded in {load_seconds:.2} s; measuring this machine");
     let measurements = Measurements {
         format: FORMAT,
         date: String::new(),
         commit: String::new(),
         command: String::new(),
-        machine: if loaded.is_on_gpu { machine::measure_gpu(n_threads)? } else { machine::measure(n_threads) },
+        machine: if loaded.is_on_gpu { machine::measure_gpu(n_threads)? } else { machine::measure(n_threads)? },
         model: info::describe(&arguments.model.model, &loaded.checkpoint)?,
         runs,
     };
-    println!("{}", report::tables(&measurements, &summarize(&measurements)));
-    Ok(())
+    output::line(&report::tables(&measurements, &summarize(&measurements)))
+}
+
+/// Positions of the longest sequence; numbers whose sum is no number are too long for any model.
+fn longest(arguments: &Bench) -> usize {
+    let generated = arguments.prompt_tokens.saturating_add(arguments.generate_tokens);
+    arguments.context_sweep.iter().map(|n| n.saturating_add(timing::SWEEP_TOKENS)).fold(generated, usize::max)
 }
 
 fn check(arguments: &Bench) -> Result<()> {
@@ -86,6 +91,9 @@ fn check(arguments: &Bench) -> Result<()> {
     // The first token belongs to prefill, so decoding begins with the second.
     at_least("--generate-tokens", arguments.generate_tokens, 2)?;
     at_least("--repeats", arguments.repeats, 1)?;
+    if arguments.repeats > MOST_REPEATS {
+        bail!("--repeats must be at most {MOST_REPEATS}");
+    }
     at_least("a length in --context-sweep", arguments.context_sweep.iter().copied().min().unwrap_or(1), 1)
 }
 
@@ -95,7 +103,8 @@ fn prompt(n_tokens: usize, vocab_size: usize) -> Vec<u32> {
 }
 
 fn repetition(arguments: &Bench, loaded: &Loaded, prompt: &[u32], threads: usize) -> Result<Run> {
-    let times = timing::generate(&loaded.model, prompt, arguments.generate_tokens)?;
+    let times = timing::generate(&loaded.model, prompt, arguments.generate_tokens);
+    let times = times.map_err(|error| loaded.explain(error))?;
     let (first, later) = times.split_first().map_or((0.0, &[][..]), |(first, later)| (*first, later));
     let cache_dtype_bytes = match (loaded.model.new_cache(), loaded.dtype) {
         (None, _) => 0,
@@ -106,6 +115,7 @@ fn repetition(arguments: &Bench, loaded: &Loaded, prompt: &[u32], threads: usize
         engine: if cfg!(feature = "reference") { "reference" } else { "student" }.to_owned(),
         version: format!("tiny-llm {}", env!("CARGO_PKG_VERSION")),
         stage: Some(arguments.model.stage.to_string()),
+        kernel: loaded.kernel.clone(),
         prompt_tokens: prompt.len(),
         generate_tokens: arguments.generate_tokens,
         threads,

@@ -2,21 +2,26 @@
 
 use std::hint::black_box;
 
+use anyhow::Result;
+
 use crate::machine::together::fastest_pass;
 
 const ROUNDS: u64 = 2_000_000;
 
 /// Operations per second of `threads` threads together; a multiply-add is two.
-pub fn peak(threads: usize) -> f64 {
+///
+/// # Errors
+/// As [`fastest_pass`].
+pub fn peak(threads: usize) -> Result<f64> {
     let kernel = Kernel::best();
     let seconds = fastest_pass(
         threads,
-        || (),
+        || Ok(()),
         |()| {
             black_box(kernel.run(black_box(ROUNDS)));
         },
-    );
-    (threads as u64 * ROUNDS * kernel.operations_per_round()) as f64 / seconds
+    )?;
+    Ok((threads as u64 * ROUNDS * kernel.operations_per_round()) as f64 / seconds)
 }
 
 /// Independent sums per round. A multiply-add takes about four cycles and two start in each, so eight would do; more hide
@@ -137,7 +142,7 @@ mod tests {
     fn the_rate_is_that_of_a_processor() {
         // No core does more than two multiply-adds of 16 lanes in each of seven billion cycles. A compiler that sees
         // through the loop would seem to.
-        let (one, most) = (peak(1), 7e9 * 2.0 * 32.0);
+        let (one, most) = (peak(1).unwrap(), 7e9 * 2.0 * 32.0);
         assert!((1e7..most).contains(&one), "{one}");
     }
 }

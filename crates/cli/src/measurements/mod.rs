@@ -11,13 +11,20 @@ pub mod tables;
 pub mod work;
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use checkpoint::untrusted;
 use serde::{Deserialize, Serialize};
 
 /// The version of the file's format that this program writes and reads.
 pub const FORMAT: u32 = 1;
+
+/// From a nanosecond, the unit of clocks, to thirty years.
+const SECONDS: RangeInclusive<f64> = 1e-9..=1e9;
+/// Tokens, bytes or operations a second: from one in thirty years to a thousand times the fastest machine of 2026.
+const RATES: RangeInclusive<f64> = 1e-9..=1e21;
 
 /// Everything that was measured by one call of `cargo xtask bench`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +85,9 @@ pub struct Run {
     /// How far our own engine has come; other engines have no stages.
     #[serde(default)]
     pub stage: Option<String>,
+    /// Our own engine's kernel for quantized weights, and in the learner's crate who wrote it; none for a model without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     pub prompt_tokens: usize,
     pub generate_tokens: usize,
     pub threads: usize,
@@ -154,24 +164,39 @@ impl Run {
 /// Reads a file of measurements; one that would lead to meaningless tables is refused.
 ///
 /// # Errors
-/// When the file cannot be read, is not of this format, or holds no runs or runs without decoded tokens.
+/// When the file cannot be read, is not of this format, holds no runs or runs without decoded tokens, or has a time or a rate
+/// that cannot have been measured: an axis for 1e308 has no end.
 pub fn read(file: &Path) -> Result<Measurements> {
-    let about = || format!("reading {}", file.display());
-    let text = fs::read_to_string(file).with_context(about)?;
-    let format: Format = serde_json::from_str(&text).with_context(about)?;
+    let about = untrusted::path(file);
+    let context = || format!("reading {about}");
+    let text = fs::read_to_string(file).with_context(context)?;
+    let format: Format = serde_json::from_str(&text).with_context(context)?;
     if format.format != FORMAT {
-        bail!("{} has format {}, but this program reads format {FORMAT}", file.display(), format.format);
+        bail!("{about} has format {}, but this program reads format {FORMAT}", format.format);
     }
-    let measurements: Measurements = serde_json::from_str(&text).with_context(about)?;
+    let measurements: Measurements = serde_json::from_str(&text).with_context(context)?;
     if measurements.runs.is_empty() {
-        bail!("{} holds no runs", file.display());
+        bail!("{about} holds no runs");
     }
     let is_timed = |run: &&Run| {
-        let seconds = run.token_seconds.iter().chain([&run.prefill_seconds]);
-        !run.token_seconds.is_empty() && seconds.into_iter().all(|&s| s.is_finite() && s > 0.0)
+        let mut seconds = run.token_seconds.iter().chain([&run.prefill_seconds]);
+        !run.token_seconds.is_empty() && seconds.all(|seconds| SECONDS.contains(seconds))
     };
     if let Some(run) = measurements.runs.iter().find(|run| !is_timed(run)) {
-        bail!("{}: a run of {} has no times, or times that are not positive", file.display(), run.label());
+        let label = untrusted::one_line(&run.label());
+        bail!(
+            "{about}: a run of {label} has no times, or times that no clock gives ({:e} to {:e} s)",
+            SECONDS.start(),
+            SECONDS.end()
+        );
+    }
+    let speeds =
+        measurements.runs.iter().flat_map(|run| &run.context_sweep).map(|point| point.decode_tokens_per_second);
+    let own_clocks = measurements.runs.iter().filter_map(|run| run.own_clock);
+    let own_speeds = own_clocks.flat_map(|clock| [clock.prefill_tokens_per_second, clock.decode_tokens_per_second]);
+    let rates = [measurements.machine.bandwidth, measurements.machine.peak_flops];
+    if let Some(rate) = rates.into_iter().chain(speeds).chain(own_speeds).find(|rate| !RATES.contains(rate)) {
+        bail!("{about}: {rate:e} a second is no rate that can be measured");
     }
     Ok(measurements)
 }
@@ -192,6 +217,7 @@ pub mod examples {
             engine: engine.to_owned(),
             version: "1".to_owned(),
             stage: stage.map(str::to_owned),
+            kernel: None,
             prompt_tokens: 128,
             generate_tokens: 5,
             threads: 2,
@@ -283,6 +309,21 @@ mod tests {
         let mut run = examples::run("x", Some("flash"), 0.25, 0.01);
         run.token_seconds.clear();
         assert!(refused(&examples::measurements(vec![run])).contains("a run of x, flash has no times"));
+        for seconds in [0.0, -1.0, 1e-320, 1e308] {
+            let run = examples::run("x", None, seconds, 0.01);
+            assert!(refused(&examples::measurements(vec![run])).contains("a run of x has no times"), "{seconds}");
+            let mut run = examples::run("x", None, 0.25, 0.01);
+            run.token_seconds[1] = seconds;
+            assert!(refused(&examples::measurements(vec![run])).contains("a run of x has no times"), "{seconds}");
+        }
+        for rate in [0.0, -1.0, 1e-320, 1e308] {
+            let mut all = examples::measurements(vec![examples::run("x", None, 0.25, 0.01)]);
+            all.runs[0].context_sweep[0].decode_tokens_per_second = rate;
+            assert!(refused(&all).contains("is no rate that can be measured"), "{rate}");
+            let mut all = examples::measurements(vec![examples::run("x", None, 0.25, 0.01)]);
+            all.machine.bandwidth = rate;
+            assert!(refused(&all).contains("is no rate that can be measured"), "{rate}");
+        }
         assert!(read_text("{").is_err());
     }
 }

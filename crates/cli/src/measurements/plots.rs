@@ -152,7 +152,8 @@ pub fn roofline(machine: &Machine, summaries: &[Summary]) -> Result<String> {
 
 /// A range in which all values lie, with room of a factor on both sides.
 fn around(values: impl Iterator<Item = f64>, factor: f64) -> Range<f64> {
-    let usable = values.filter(|value| value.is_finite() && *value > 0.0);
+    // What follows from numbers that were written by hand may be anything, and a logarithmic axis for 1e308 has no end.
+    let usable = values.filter(|value| (1e-15..=1e30).contains(value));
     let (min, max) = usable.fold((f64::INFINITY, 0.0), |(min, max): (f64, f64), v| (min.min(v), max.max(v)));
     if min > max { 0.1..10.0 } else { min / factor..max * factor }
 }
@@ -256,6 +257,21 @@ mod tests {
         );
         assert_eq!(svg.matches("<circle ").count(), 3);
         assert_eq!(svg.matches("<polygon ").count(), 3);
+    }
+
+    #[test]
+    fn an_axis_has_an_end() {
+        let around = |values: &[f64]| around(values.iter().copied(), 2.0);
+        assert_eq!(around(&[4.0, 1.0, f64::NAN, f64::INFINITY, 0.0, -1.0, 1e308, 1e-320]), 0.5..8.0);
+        assert_eq!(around(&[1e308]), 0.1..10.0);
+        // A model without parameters and a run of a thousand billion tokens: whatever the plots show, they are drawn.
+        let mut all = measurements(vec![run("x", None, 1e9, 1e-9)]);
+        all.model.parameters = 0;
+        all.runs[0].weight_bytes_per_token = 0;
+        all.runs[0].prompt_tokens = 1 << 40;
+        let summaries = summarize(&all);
+        assert_shows(&roofline(&all.machine, &summaries).unwrap(), &["roofline"]);
+        assert_shows(&token_times(&summaries).unwrap().unwrap(), &["time of each token"]);
     }
 
     #[test]

@@ -4,20 +4,22 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use checkpoint::untrusted;
 
 use crate::arguments::Report;
 use crate::measurements::summary::{Summary, summarize};
 use crate::measurements::{Measurements, plots, read, tables};
+use crate::output::{self, note};
 
 pub fn run(arguments: &Report) -> Result<()> {
     let measurements = read(&arguments.file)?;
     let summaries = summarize(&measurements);
-    println!("{}", text(&measurements, &summaries));
+    // First, because the end of whoever reads the tables ends this program.
     if let Some(folder) = &arguments.output {
         let written = write(folder, &measurements, &summaries)?;
-        eprintln!("wrote {} to {}", written.join(", "), folder.display());
+        note!("wrote {} to {}", written.join(", "), untrusted::path(folder));
     }
-    Ok(())
+    output::answer(&(text(&measurements, &summaries) + "\n"))
 }
 
 /// All tables, as Markdown.
@@ -35,7 +37,7 @@ fn text(measurements: &Measurements, summaries: &[Summary]) -> String {
 
 /// Writes the tables and the plots; the names of the files.
 fn write(folder: &Path, measurements: &Measurements, summaries: &[Summary]) -> Result<Vec<String>> {
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("creating {}", untrusted::path(folder)))?;
     let files = [
         ("table.md", Some(text(measurements, summaries) + "\n")),
         ("stages.svg", Some(plots::stages(summaries)?)),
@@ -47,7 +49,7 @@ fn write(folder: &Path, measurements: &Measurements, summaries: &[Summary]) -> R
     for (name, content) in files {
         let Some(content) = content else { continue };
         let file = folder.join(name);
-        fs::write(&file, content).with_context(|| format!("writing {}", file.display()))?;
+        fs::write(&file, content).with_context(|| format!("writing {}", untrusted::path(&file)))?;
         written.push(name.to_owned());
     }
     Ok(written)

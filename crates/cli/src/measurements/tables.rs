@@ -163,6 +163,12 @@ pub fn circumstances(measurements: &Measurements, summaries: &[Summary]) -> Stri
             summaries.iter().map(|summary| summary.n_runs).max().unwrap_or(0),
         ));
     }
+    let mut kernels: Vec<&str> = measurements.runs.iter().filter_map(|run| run.kernel.as_deref()).collect();
+    kernels.sort_unstable();
+    kernels.dedup();
+    if !kernels.is_empty() {
+        lines.push(format!("quantized weights in our engine: {}", kernels.join(", ")));
+    }
     for (summary, own) in summaries.iter().filter_map(|summary| summary.own_clock.map(|own| (summary, own))) {
         lines.push(format!(
             "{}'s own clock: prefill {:.1}, decode {:.1} tok/s",
@@ -219,6 +225,15 @@ mod tests {
         assert_eq!(ratios.lines().count(), 2 + 2 * 2);
         assert!(ratios.contains("| reference, flash / llama.cpp |    1.25 |   1.50 |"), "{ratios}");
         assert_eq!(super::ratios(&summaries[..2]), "");
+    }
+
+    #[test]
+    fn the_kernel_is_named_where_one_was_used() {
+        let mut all = measurements(vec![run("student", Some("flash"), 0.2, 0.005), run("llama.cpp", None, 0.2, 0.005)]);
+        assert!(!circumstances(&all, &summarize(&all)).contains("kernel"));
+        all.runs[0].kernel = Some("avx2 kernel, your own".to_owned());
+        let text = circumstances(&all, &summarize(&all));
+        assert!(text.contains("- quantized weights in our engine: avx2 kernel, your own\n"), "{text}");
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Where GPU kernels run on this machine.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::sync::OnceLock;
 
 use mlx_rs::error::Exception;
+
+use crate::gpu::emulator;
 
 /// The environment variable that chooses the backend.
 const VARIABLE: &str = "TINY_LLM_GPU";
@@ -21,15 +24,29 @@ pub enum GpuBackend {
 
 impl GpuBackend {
     /// The real GPU of this machine if MLX has one, else the emulator; the variable `TINY_LLM_GPU`
-    /// (`metal`, `cuda` or `emulator`) chooses otherwise.
+    /// (`metal`, `cuda` or `emulator`) chooses otherwise. Empty, it counts as not set.
     ///
     /// # Errors
     /// The variable holds another word.
     pub fn current() -> Result<Self, Exception> {
-        match env::var(VARIABLE) {
-            Ok(word) => Self::from_word(&word).map_err(Exception::custom),
-            Err(env::VarError::NotPresent) => Ok(Self::best()),
-            Err(error @ env::VarError::NotUnicode(_)) => Err(Exception::custom(format!("{VARIABLE}: {error}"))),
+        named().map_or_else(|| Ok(Self::best()), |word| Self::from_word(&word).map_err(Exception::custom))
+    }
+
+    /// Whether `TINY_LLM_GPU` names a backend.
+    pub fn is_named() -> bool {
+        named().is_some()
+    }
+
+    /// Looks at what [`GpuKernel::launch`](crate::gpu::GpuKernel::launch) would complain of, whatever the kernel: for a program that
+    /// has a long way to go before the first one.
+    ///
+    /// # Errors
+    /// This machine lacks the backend. For the emulator: no C++ compiler, a variable of the environment that makes no sense.
+    pub fn check_ready(self) -> Result<(), Exception> {
+        self.check_available()?;
+        match self {
+            Self::Emulator => emulator::check_ready().map_err(|error| Exception::custom(error.to_string())),
+            Self::Metal | Self::Cuda => Ok(()),
         }
     }
 
@@ -37,7 +54,7 @@ impl GpuBackend {
     /// one alone: a machine with a GPU may have no C++ compiler, which the emulator needs.
     pub fn available() -> Vec<Self> {
         match Self::current() {
-            Ok(chosen) if env::var_os(VARIABLE).is_some() => vec![chosen],
+            Ok(chosen) if Self::is_named() => vec![chosen],
             // A word that can't be read is an error where a kernel is started.
             _ => Self::runnable(),
         }
@@ -57,11 +74,11 @@ impl GpuBackend {
         }
     }
 
-    fn from_word(word: &str) -> Result<Self, String> {
-        match word {
-            "metal" => Ok(Self::Metal),
-            "cuda" => Ok(Self::Cuda),
-            "emulator" => Ok(Self::Emulator),
+    fn from_word(word: &OsStr) -> Result<Self, String> {
+        match word.to_str() {
+            Some("metal") => Ok(Self::Metal),
+            Some("cuda") => Ok(Self::Cuda),
+            Some("emulator") => Ok(Self::Emulator),
             _ => Err(format!("{VARIABLE} is {word:?}; it can be metal, cuda or emulator")),
         }
     }
@@ -93,6 +110,11 @@ impl GpuBackend {
     }
 }
 
+/// What `TINY_LLM_GPU` says, if it says anything.
+fn named() -> Option<OsString> {
+    env::var_os(VARIABLE).filter(|word| !word.is_empty())
+}
+
 /// Asks MLX a question with the answer yes or no.
 fn ask(question: unsafe extern "C" fn(*mut bool) -> std::ffi::c_int) -> bool {
     let mut answer = false;
@@ -108,9 +130,9 @@ mod tests {
     #[test]
     fn words_name_backends() {
         for backend in [GpuBackend::Metal, GpuBackend::Cuda, GpuBackend::Emulator] {
-            assert_eq!(GpuBackend::from_word(backend.word()), Ok(backend));
+            assert_eq!(GpuBackend::from_word(backend.word().as_ref()), Ok(backend));
         }
-        let message = GpuBackend::from_word("opencl").unwrap_err();
+        let message = GpuBackend::from_word("opencl".as_ref()).unwrap_err();
         assert!(message.contains("\"opencl\"") && message.contains("metal, cuda or emulator"), "{message}");
     }
 

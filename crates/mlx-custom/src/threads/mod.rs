@@ -4,6 +4,7 @@ mod state;
 mod team;
 mod wait;
 
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::thread;
@@ -67,9 +68,13 @@ pub fn set_num_threads(n_threads: usize) {
 
 fn default_threads() -> usize {
     let available = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let Some(text) = std::env::var_os(THREADS_VARIABLE) else { return available };
+    let Some(text) = std::env::var_os(THREADS_VARIABLE).filter(|text| !text.is_empty()) else { return available };
     text.to_str().and_then(parse_threads).unwrap_or_else(|| {
-        eprintln!("note: {THREADS_VARIABLE} is {text:?} and not a number above 0; using {available} threads");
+        // Unlike `eprintln!`, no panic where standard error is full.
+        let _ = writeln!(
+            io::stderr(),
+            "note: {THREADS_VARIABLE} is {text:?} and not a number above 0; using {available} threads"
+        );
         available
     })
 }

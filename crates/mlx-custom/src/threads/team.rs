@@ -18,6 +18,7 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -49,6 +50,8 @@ struct Shared {
     /// The first panic of the loop.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     n_threads: AtomicUsize,
+    /// For a test: threads with a stack that the system cannot give.
+    stack_bytes: Option<usize>,
     stop: AtomicBool,
 }
 
@@ -71,6 +74,10 @@ unsafe impl Sync for Shared {}
 impl Team {
     /// A team that starts its threads when they are first needed.
     pub fn new(n_threads: usize) -> Self {
+        Self::with_stacks(n_threads, None)
+    }
+
+    fn with_stacks(n_threads: usize, stack_bytes: Option<usize>) -> Self {
         let shared = Shared {
             state: Alone(AtomicU64::new(State::IDLE.bits())),
             next_chunk: Alone(AtomicUsize::new(0)),
@@ -78,6 +85,7 @@ impl Team {
             caller: UnsafeCell::new(None),
             panic: Mutex::new(None),
             n_threads: AtomicUsize::new(n_threads.clamp(1, MAX_THREADS)),
+            stack_bytes,
             stop: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), workers: Mutex::new(Vec::new()) }
@@ -99,7 +107,10 @@ impl Team {
         let Some(mut workers) = team else {
             return (0..n_chunks).for_each(body);
         };
-        hire(&mut workers, n_helpers, &self.shared);
+        if hire(&mut workers, n_helpers, &self.shared).is_err() {
+            // The system gives no more. The team is as large as it could become, and doesn't ask again at every loop.
+            self.set_n_threads(workers.len() + 1);
+        }
 
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. Workers use the body only between entering and leaving this loop, and this
@@ -136,16 +147,23 @@ impl Team {
     }
 }
 
-/// Starts threads until there are `wanted`. If the system gives no more, the loop runs on those that there are.
-fn hire(workers: &mut Vec<Worker>, wanted: usize, shared: &Arc<Shared>) {
+/// Starts threads until there are `wanted`.
+///
+/// # Errors
+/// If the system gives no more. The loop runs on those that there are.
+fn hire(workers: &mut Vec<Worker>, wanted: usize, shared: &Arc<Shared>) -> io::Result<()> {
     while workers.len() < wanted {
         let number = workers.len() + 1; // the caller is number 0
         let (shared, sleeps) = (Arc::clone(shared), Arc::new(AtomicBool::new(false)));
         let sleeps_too = Arc::clone(&sleeps);
-        let thread = thread::Builder::new().name(format!("mlx-custom-{number}"));
-        let Ok(handle) = thread.spawn(move || shared.serve(number, &sleeps_too)) else { return };
+        let mut thread = thread::Builder::new().name(format!("mlx-custom-{number}"));
+        if let Some(bytes) = shared.stack_bytes {
+            thread = thread.stack_size(bytes);
+        }
+        let handle = thread.spawn(move || shared.serve(number, &sleeps_too))?;
         workers.push(Worker { handle, sleeps });
     }
+    Ok(())
 }
 
 impl Shared {

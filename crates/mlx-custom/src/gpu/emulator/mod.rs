@@ -45,6 +45,7 @@ mod results;
 mod source;
 mod workers;
 
+use std::ffi::OsStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use mlx_rs::Array;
@@ -53,8 +54,8 @@ use mlx_rs::error::Exception;
 pub use counters::{KernelCounters, take_counters};
 use operation::Emulation;
 
-use crate::apply;
 use crate::gpu::{GpuKernel, Launch, Lowered};
+use crate::{OperationError, apply};
 
 const MODE_VARIABLE: &str = "TINY_LLM_EMULATOR";
 const UNSET: u8 = 0;
@@ -68,11 +69,35 @@ pub fn set_checked(checked: bool) {
     MODE.store(if checked { CHECKED } else { UNCHECKED }, Ordering::Relaxed);
 }
 
-fn is_checked() -> bool {
+/// # Errors
+/// The variable holds another word.
+fn is_checked() -> Result<bool, OperationError> {
     match MODE.load(Ordering::Relaxed) {
-        UNSET => std::env::var(MODE_VARIABLE).map_or(true, |mode| mode != "unchecked"),
-        mode => mode == CHECKED,
+        UNSET => from_word(std::env::var_os(MODE_VARIABLE).as_deref()),
+        mode => Ok(mode == CHECKED),
     }
+}
+
+fn from_word(word: Option<&OsStr>) -> Result<bool, OperationError> {
+    match word.map(|word| word.to_str()) {
+        None | Some(Some("" | "checked")) => Ok(true),
+        Some(Some("unchecked")) => Ok(false),
+        _ => {
+            let word = word.unwrap_or_default();
+            Err(format!("{MODE_VARIABLE} is {word:?}; it can be unchecked, or checked, which is the default").into())
+        }
+    }
+}
+
+/// Whether kernels can be compiled and what is counted can be written, as far as that can be known before there is one.
+///
+/// # Errors
+/// No C++ compiler, a stream of results that can't be written, a mode that there isn't.
+pub(crate) fn check_ready() -> Result<(), OperationError> {
+    if is_checked()? {
+        results::check()?;
+    }
+    compiler::Compiler::find().map(|_| ())
 }
 
 /// Adds the kernel to MLX's graph as an operation of the CPU. `GpuKernel::launch_on` has checked inputs and launch already.
@@ -101,7 +126,23 @@ pub(crate) fn launch(
         threadgroups,
         threads,
         fill: launch.fill,
-        is_checked: is_checked(),
+        is_checked: is_checked().map_err(|error| Exception::custom(format!("{}: {error}", kernel.name)))?,
     };
     apply(emulation, inputs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_that_there_is_not_is_refused() {
+        let mode = |word: &str| from_word(Some(word.as_ref()));
+        assert_eq!((from_word(None), mode(""), mode("checked")), (Ok(true), Ok(true), Ok(true)));
+        assert_eq!(mode("unchecked"), Ok(false));
+        for word in ["x", "Unchecked", "0"] {
+            let message = mode(word).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("TINY_LLM_EMULATOR is {word:?}; ")), "{message}");
+        }
+    }
 }

@@ -125,6 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_goes() {
+        let folder = Folder::new("killed");
+        let partial = folder.0.join(format!("key.1.2{PARTIAL}"));
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("kernel.cpp"), "half").unwrap();
+        let two_hours_ago = SystemTime::now() - Duration::from_secs(7200);
+        fs::File::open(&partial).unwrap().set_modified(two_hours_ago).unwrap();
+        prune(&folder.0, 10);
+        assert_eq!(folder.names(), [""; 0]);
+    }
+
+    #[test]
     fn what_others_put_there_stays() {
         let folder = Folder::new("others");
         fs::write(folder.0.join("notes.txt"), "mine").unwrap();

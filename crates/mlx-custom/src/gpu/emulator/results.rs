@@ -3,7 +3,7 @@
 //! The grader writes to the same file. Kernels run on a thread of MLX's own, so a line cannot name the test: the runner gives each task's
 //! tests a process and a file of their own, and knows a line's task by that.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::Write;
 
@@ -17,14 +17,31 @@ const VARIABLE: &str = "TINY_LLM_RESULTS";
 /// # Errors
 /// The file can't be written: the runner would show a table with holes.
 pub(super) fn append(counters: &KernelCounters) -> Result<(), String> {
-    std::env::var_os(VARIABLE).map_or(Ok(()), |path| append_to(&path, counters))
+    named().map_or(Ok(()), |path| append_to(&path, counters))
+}
+
+/// Looks whether the result stream, if there is one, can be written.
+///
+/// # Errors
+/// It can't.
+pub(super) fn check() -> Result<(), String> {
+    named().map_or(Ok(()), |path| write(&path, b""))
 }
 
 fn append_to(path: &OsStr, counters: &KernelCounters) -> Result<(), String> {
+    write(path, line(counters).as_bytes())
+}
+
+fn write(path: &OsStr, line: &[u8]) -> Result<(), String> {
     let file = OpenOptions::new().create(true).append(true).open(path);
     // One write for the whole line: others append to the same file.
-    file.and_then(|mut file| file.write_all(line(counters).as_bytes()))
-        .map_err(|error| format!("cannot write what was counted to {}: {error}", path.display()))
+    file.and_then(|mut file| file.write_all(line)).map_err(|error| {
+        format!("{VARIABLE}: cannot write what was counted to {}: {error}; unset it, or name a file", path.display())
+    })
+}
+
+fn named() -> Option<OsString> {
+    std::env::var_os(VARIABLE).filter(|path| !path.is_empty())
 }
 
 /// A kernel's name is letters, digits and `_`, so nothing needs to be escaped.
@@ -74,6 +91,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_is_named() {
         let error = append_to(OsStr::new("/nowhere/results.jsonl"), &KernelCounters::default()).unwrap_err();
-        assert!(error.starts_with("cannot write what was counted to /nowhere/results.jsonl: "), "{error}");
+        assert!(
+            error.starts_with("TINY_LLM_RESULTS: cannot write what was counted to /nowhere/results.jsonl: "),
+            "{error}"
+        );
     }
 }

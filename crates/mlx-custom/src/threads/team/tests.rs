@@ -25,6 +25,16 @@ fn every_chunk_runs_once() {
 }
 
 #[test]
+#[cfg(not(miri))]
+fn a_system_without_threads_leaves_the_caller_to_do_it() {
+    let team = Team::with_stacks(4, Some(1 << 60));
+    for _ in 0..2 {
+        check_every_chunk_once(&team, 10);
+        assert_eq!(team.n_threads(), 1);
+    }
+}
+
+#[test]
 fn many_short_loops_in_a_row() {
     // More threads than processors: the caller must not depend on workers that get no time.
     let team = Team::new(5);
