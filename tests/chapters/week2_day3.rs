@@ -255,6 +255,10 @@ fn task_3_matvec_tiles_refuses_what_it_cannot_multiply() {
         expect_invalid_argument(got, "tiles of 8 bits, or of f32");
     }
     let matrix = matrix(4);
+    // The same token again and again takes no memory.
+    let many = must(mlx_rs::ops::broadcast_to(must(Rng::new(5).array(&[192], Dtype::Float16)), &[1 << 25, 192]));
+    let got = quantized_matmul_gpu_with(GpuMatmul::MatvecTiles, &many, &matrix, None);
+    expect_invalid_argument(got, "2^25 tokens of 192 numbers, more than 2^32 in all");
     let two_of_three = MatvecTilesShape { row_tiles: 1, run: 2, simd_groups: 1 };
     for backend in GpuBackend::available() {
         let operands = must(Operands::new(backend, &x(Dtype::Float16), &matrix, None));
