@@ -5,6 +5,7 @@
 #[allow(dead_code)] // day 2.1 uses the rest
 mod cached_model;
 mod far_indices;
+mod far_quantized;
 mod gpu_kernels;
 #[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_matrices;
@@ -17,7 +18,7 @@ mod tiny_models;
 
 use std::fmt::Display;
 
-use far_indices::{FarLaunch, check_far_tokens};
+use far_quantized::{FIRST_TOKEN, FarProduct, check_far_product, check_far_words};
 use gpu_kernels::{check_multiply, not_finite, one_plus_fractions, packed_integers, sweep};
 use grader::{Fixture, Rng};
 use mlx_custom::gpu::{GpuBackend, TemplateValue};
@@ -94,6 +95,11 @@ fn task_1_refuses_integers_and_takes_no_rows() {
     }
 }
 
+#[test]
+fn task_1_dequantize_very_many_words() {
+    check_far_words();
+}
+
 // -------------------------------------------------------------------------- task 2: one thread an output
 
 #[rstest]
@@ -112,14 +118,15 @@ fn task_2_plain_sums_in_f32(
 
 #[test]
 fn task_2_plain_of_very_many_tokens() {
-    check_far_tokens(&FarLaunch {
+    check_far_product(&FarProduct {
         kernel: &PLAIN,
         template: &[],
         tokens: 1,
-        grid: [64, 1, 1],
         threadgroup: 64,
-        threadgroup_position: "near + uint3(0, 67108864u, 0)",
-        token_axis: Some(1),
+        positions: &[
+            ("threadgroup_position_in_grid", [0, FIRST_TOKEN, 0]),
+            ("thread_position_in_grid", [0, FIRST_TOKEN, 0]),
+        ],
     });
 }
 
@@ -162,15 +169,13 @@ fn task_3_matvec_sums_in_f32(
 #[test]
 fn task_3_matvec_of_very_many_tokens() {
     let int = TemplateValue::Int;
-    check_far_tokens(&FarLaunch {
+    check_far_product(&FarProduct {
         kernel: &MATVEC,
-        template: &[("TOKENS", int(1)), ("ROWS", int(4)), ("SIMD_GROUPS", int(1))],
+        // All outputs of a token in one threadgroup, so that neighbours are tokens.
+        template: &[("TOKENS", int(1)), ("ROWS", int(64)), ("SIMD_GROUPS", int(2))],
         tokens: 1,
-        grid: [16 * 32, 1, 1],
-        threadgroup: 32,
-        // Neighbours have the same outputs and other tokens.
-        threadgroup_position: "uint3(near.x * 67108865u + 67108864u, 0, 0)",
-        token_axis: None,
+        threadgroup: 64,
+        positions: &[("threadgroup_position_in_grid", [FIRST_TOKEN, 0, 0])],
     });
 }
 
@@ -255,6 +260,10 @@ fn task_3_matvec_tiles_refuses_what_it_cannot_multiply() {
         expect_invalid_argument(got, "tiles of 8 bits, or of f32");
     }
     let matrix = matrix(4);
+    // The same token again and again takes no memory.
+    let many = must(mlx_rs::ops::broadcast_to(must(Rng::new(5).array(&[192], Dtype::Float16)), &[1 << 25, 192]));
+    let got = quantized_matmul_gpu_with(GpuMatmul::MatvecTiles, &many, &matrix, None);
+    expect_invalid_argument(got, "2^25 tokens of 192 numbers, more than 2^32 in all");
     let two_of_three = MatvecTilesShape { row_tiles: 1, run: 2, simd_groups: 1 };
     for backend in GpuBackend::available() {
         let operands = must(Operands::new(backend, &x(Dtype::Float16), &matrix, None));
@@ -288,7 +297,7 @@ fn task_4_tiled_sums_in_f32(
 #[test]
 fn task_4_tiled_of_very_many_tokens() {
     let int = TemplateValue::Int;
-    check_far_tokens(&FarLaunch {
+    check_far_product(&FarProduct {
         kernel: &TILED,
         template: &[
             ("O", TemplateValue::Dtype(Dtype::Float16)),
@@ -300,10 +309,8 @@ fn task_4_tiled_of_very_many_tokens() {
             ("SIMD_N", int(4)),
         ],
         tokens: 16,
-        grid: [128, 1, 1],
         threadgroup: 128,
-        threadgroup_position: "near + uint3(4194304u, 0, 0)", // 2^26 / TILE_M
-        token_axis: None,
+        positions: &[("threadgroup_position_in_grid", [FIRST_TOKEN / 16, 0, 0])],
     });
 }
 

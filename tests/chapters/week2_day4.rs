@@ -232,6 +232,39 @@ fn task_3_tiles_that_nobody_sees_are_skipped() {
     }
 }
 
+/// Keys that no row of a tile of queries sees, in memory that must not be touched.
+#[test]
+fn task_3_tiles_that_no_row_sees_are_not_loaded() {
+    let shape = SMALL.shape();
+    let (tiling, shapes) = (Tiling { positions: 4, keys: 4, splits: 1 }, [[1, 2, 16, 4], [1, 1, 16, 4]]);
+    let strides = shapes.map(|shape| row_major(&shape));
+    let mut rng = Rng::new(17);
+    let mut random = |n: usize| (0..n).map(|_| rng.normal() as f32).collect::<Vec<f32>>();
+    let query = random(2 * 16 * 4);
+    for rows in TileRows::all(&shape, &tiling) {
+        let seen = rows.first_position + rows.n_positions;
+        let [key, value] = [(); 2].map(|()| Guarded::with_rest(&random(seen * 4), (16 - seen) * 4));
+        for variant in available_variants() {
+            let attention = Attention {
+                shape,
+                query: Operand::F32(must(Strided::new(&query, &shapes[0], &strides[0]))),
+                key: Operand::F32(must(Strided::new(&key, &shapes[1], &strides[1]))),
+                value: Operand::F32(must(Strided::new(&value, &shapes[1], &strides[1]))),
+                scale: 0.5,
+                mask: Mask::Causal,
+                tiling,
+                variant,
+            };
+            attention.attend(rows, 0..16);
+            let holds = key.untouched("keys").and(value.untouched("values"));
+            let cause = "looks like: the walk over the keys goes on to the last of all S; it ends with the last key that some row \
+                         of the tile sees";
+            let name = format!("{}: causal queries {} to {} of 16", variant.name(), rows.first_position, seen - 1);
+            check_rule(&format!("{name}, in tiles of 4, and memory that ends with key {}", seen - 1), holds, cause);
+        }
+    }
+}
+
 #[test]
 fn task_3_queries_that_see_nothing_are_nan_and_others_are_not() {
     let mut rng = Rng::new(4);

@@ -4,12 +4,16 @@
 
 #[allow(dead_code)] // day 2.1 uses the rest
 mod cached_model;
+mod far_attention;
+mod far_indices;
 mod gpu_attention;
 mod gpu_model;
 #[allow(dead_code)] // days 2.2a to 2.2c use the rest
 mod quantized_models;
 mod refusals;
 mod scripted;
+#[path = "week2_day5/task_5_far_rows.rs"]
+mod task_5_far_rows;
 #[path = "week2_day5/task_5_the_model.rs"]
 mod task_5_the_model;
 #[path = "week2_day5/task_5_wide_tiles.rs"]
@@ -19,7 +23,8 @@ mod tiled;
 mod tiny_models;
 mod works_ahead;
 
-use gpu_attention::{Memory, check_broadcast_mask, check_case, check_far_query, check_inputs, in_cache};
+use far_attention::{check_far_decode, check_far_merge, check_far_plain, check_far_prefill};
+use gpu_attention::{Memory, check_broadcast_mask, check_case, check_inputs, in_cache};
 use grader::{Fixture, Rng, check_close, check_rule, expect_error, property};
 use mlx_custom::gpu::GpuBackend;
 use mlx_rs::ops::{full, ones};
@@ -152,8 +157,8 @@ fn task_1_a_hidden_key_may_score_anything() {
 }
 
 #[test]
-fn task_1_one_of_very_many_queries() {
-    check_far_query();
+fn task_1_a_far_batch_row() {
+    check_far_plain();
 }
 
 #[test]
@@ -276,6 +281,11 @@ fn task_2_large_scores() {
     check_large_scores(WHOLE);
 }
 
+#[test]
+fn task_2_a_far_batch_row() {
+    check_far_decode();
+}
+
 // ------------------------------------------------------------------------------------- task 3: splits
 
 #[rstest]
@@ -310,6 +320,11 @@ fn task_3_batches_and_head_sizes() {
 #[test]
 fn task_3_large_scores() {
     check_large_scores(KernelChoice::Decode { splits: 3 });
+}
+
+#[test]
+fn task_3_merging_very_many_queries() {
+    check_far_merge();
 }
 
 #[test]
@@ -387,6 +402,11 @@ fn task_4_groups_and_batches(#[values([2, 2], [4, 2], [7, 1])] heads: [i32; 2]) 
 #[test]
 fn task_4_large_scores() {
     check_large_scores(SMALL_TILES);
+}
+
+#[test]
+fn task_4_a_far_batch_row() {
+    check_far_prefill();
 }
 
 // -------------------------------------------------------------------------------------- what a kernel refuses

@@ -20,12 +20,15 @@ use crate::cause::Diagnosis;
 use crate::report::{Report, Status};
 use crate::results::record;
 
-/// A slice with an untouchable page after its last value.
+/// A slice with untouchable pages after its last value.
 #[derive(Debug)]
 pub struct Guarded<T: Copy> {
     start: *mut u8,
     mapped: usize,
     first: *mut T,
+    /// Values that may be touched.
+    n_values: usize,
+    /// With those that may not.
     len: usize,
     guard: &'static Guard,
 }
@@ -41,33 +44,46 @@ impl<T: Copy> Guarded<T> {
     /// # Panics
     /// When the system gives no memory, or there are thousands of such slices at once.
     pub fn new(values: &[T]) -> Self {
+        Self::with_rest(values, 0)
+    }
+
+    /// A copy of `values`, and behind them `n_more` that belong to the slice and must not be touched either.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_rest(values: &[T], n_more: usize) -> Self {
         install_handler();
         let page = page_size();
         let bytes = size_of_val(values);
         let usable = bytes.next_multiple_of(page).max(page);
-        let mapped = usable + page;
+        let guarded = (n_more * size_of::<T>()).next_multiple_of(page) + page;
+        let mapped = usable + guarded;
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANON);
         // SAFETY: new pages, which overlap nothing.
         let start = unsafe { libc::mmap(ptr::null_mut(), mapped, protection, flags, -1, 0) };
         assert!(start != libc::MAP_FAILED, "no memory for a guarded slice: {}", io::Error::last_os_error());
         let start = start.cast::<u8>();
         // SAFETY: the last of the pages that were just mapped.
-        let guarded = unsafe { libc::mprotect(start.add(usable).cast(), page, libc::PROT_NONE) };
-        assert!(guarded == 0, "a page cannot be guarded: {}", io::Error::last_os_error());
+        let failed = unsafe { libc::mprotect(start.add(usable).cast(), guarded, libc::PROT_NONE) };
+        assert!(failed == 0, "a page cannot be guarded: {}", io::Error::last_os_error());
         // SAFETY: `bytes` fit before the guard. A type's size is a multiple of its alignment, and the guard is page-aligned.
         let first = unsafe { start.add(usable - bytes) }.cast::<T>();
         // SAFETY: room for all values, and nobody else knows this memory.
         unsafe { ptr::copy_nonoverlapping(values.as_ptr(), first, values.len()) };
-        let guard = Guard::take(start as usize + usable, page);
-        Self { start, mapped, first, len: values.len(), guard }
+        let guard = Guard::take(start as usize + usable, guarded);
+        Self { start, mapped, first, n_values: values.len(), len: values.len() + n_more, guard }
+    }
+
+    /// What to say about a read or write after the last value since the last question, if there was one.
+    pub fn untouched(&self, what: &str) -> Result<(), String> {
+        if self.guard.touched.swap(false, Ordering::SeqCst) { Err(self.message(what)) } else { Ok(()) }
     }
 
     /// # Panics
     /// When something read or wrote after the last value. `what` says whose memory it is: "the words of the matrix".
     #[track_caller]
     pub fn expect_untouched(&self, what: &str) {
-        if self.guard.touched.swap(false, Ordering::SeqCst) {
-            let message = self.message(what);
+        if let Err(message) = self.untouched(what) {
             let diagnosis = Diagnosis::mistake(&format!("memory after the end of {what} is read or written"));
             record(what, &Report::plain(Status::Fail, message.clone(), diagnosis));
             panic!("{message}");
@@ -78,7 +94,7 @@ impl<T: Copy> Guarded<T> {
         let at = self.guard.offset.load(Ordering::SeqCst);
         format!(
             "{what}: an access {at} bytes after the end of {} values: memory that isn't there was read or written",
-            self.len
+            self.n_values
         )
     }
 }
@@ -87,7 +103,7 @@ impl<T: Copy> Deref for Guarded<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `len` values were written in `new`.
+        // SAFETY: values were written at the beginning; pages behind them are zeros once they can be read.
         unsafe { slice::from_raw_parts(self.first, self.len) }
     }
 }
@@ -141,7 +157,7 @@ static GUARDS: [Guard; 4096] = [const {
 }; 4096];
 
 impl Guard {
-    /// Registers a page.
+    /// Registers pages.
     fn take(start: usize, len: usize) -> &'static Self {
         let free =
             |guard: &&Self| guard.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok();
@@ -242,6 +258,16 @@ mod tests {
         let message = message_of(|| guarded.expect_untouched("three values")).unwrap();
         assert!(message.starts_with("three values: an access 4 bytes after the end of 3 values"), "{message}");
         guarded.expect_untouched("what was said once");
+    }
+
+    #[test]
+    fn a_part_of_the_slice_can_be_untouchable() {
+        let guarded = Guarded::with_rest(&[1_u32, 2, 3], 5000);
+        assert_eq!((guarded.len(), guarded[2]), (5003, 3));
+        guarded.expect_untouched("three values and a rest");
+        assert_eq!(peek(&guarded, 5002), 0, "the access itself goes on");
+        let message = message_of(|| guarded.expect_untouched("x")).unwrap();
+        assert!(message.starts_with("x: an access 19996 bytes after the end of 3 values"), "{message}");
     }
 
     #[test]

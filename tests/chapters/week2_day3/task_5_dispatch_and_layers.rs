@@ -10,6 +10,7 @@ use tiny_llm::quantized::{QuantizedEmbedding, QuantizedLinear};
 use tiny_llm::{Device, Qwen2Model, Stage};
 
 use crate::cached_model::{answer, forward_in_chunks, new_cache};
+use crate::far_quantized::{check_far_ids, check_far_vectors};
 use crate::quantized_matrices::{Format, Matrix, f32s};
 use crate::quantized_models::MODELS;
 use crate::refusals::expect_invalid_argument;
@@ -185,6 +186,16 @@ fn embedding_of_a_large_vocabulary() {
         let cause = "looks like: an id of 64 bits is cut to 32 before anybody has asked whether the vocabulary has it";
         check_rule(&format!("{backend:?}: the vector of token {unknown}, an i64"), holds, cause);
     }
+}
+
+#[test]
+fn embedding_of_very_many_tokens() {
+    check_far_vectors();
+}
+
+#[test]
+fn embedding_of_very_many_rows() {
+    check_far_ids();
 }
 
 #[test]

@@ -92,8 +92,8 @@ pub fn swiglu(operands: &Operands<'_>) -> Result<Array> {
 /// [`matvec_tiles`], cut up as `shape` says.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when the kernel can't multiply this (see [`is_possible`]) or rows have no multiple of
-/// `shape.run` groups; [`Error::Mlx`] when it can't run.
+/// [`Error::InvalidArgument`] when the kernel can't multiply this (see [`is_possible`]), rows have no multiple of
+/// `shape.run` groups, or `x` or the weights are more than 2^32 numbers or words; [`Error::Mlx`] when it can't run.
 pub fn matvec_tiles_in(shape: MatvecTilesShape, operands: &Operands<'_>) -> Result<Array> {
     launch(shape, operands, false)
 }
@@ -104,6 +104,14 @@ fn launch(shape: MatvecTilesShape, operands: &Operands<'_>, is_gated: bool) -> R
     if !is_possible(bits, dtype) || !groups.is_multiple_of(shape.run.max(1)) {
         let message =
             format!("{bits} bits, {dtype:?} and {groups} groups a row; it takes 4 bits, f16 or bf16, and {shape:?}");
+        return Err(Error::invalid("matvec_tiles", message));
+    }
+    // The kernel finds its numbers by offsets of 32 bits, which cost it fewer registers. For so few tokens that is enough.
+    let most = operands.inputs() * operands.tokens.max(operands.outputs() / 8);
+    if u32::try_from(most).is_err() {
+        let (tokens, inputs, outputs) = (operands.tokens, operands.inputs(), operands.outputs());
+        let message =
+            format!("{tokens} tokens of {inputs} numbers for {outputs} outputs are too many; use GpuMatmul::Tiled");
         return Err(Error::invalid("matvec_tiles", message));
     }
     let int = |number: usize| TemplateValue::Int(number as i32);
