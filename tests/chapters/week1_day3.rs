@@ -1,10 +1,12 @@
 //! Day 1.3: causal mask, grouped-query attention, Qwen2's attention layer.
 
+mod named;
 mod refusals;
 
-use grader::{Case, Fixture, Tolerance, check_close, check_rule, expect_error, property, strided};
-use mlx_rs::Array;
-use mlx_rs::ops::concatenate;
+use grader::{Case, Fixture, Rng, Tolerance, check_close, check_rule, expect_error, property, strided};
+use mlx_rs::ops::{concatenate, select};
+use mlx_rs::{Array, Dtype};
+use named::check_that;
 use refusals::expect_invalid_argument;
 use rstest::rstest;
 use tiny_llm::{
@@ -35,10 +37,11 @@ fn task_1_causal_mask_of_any_size() {
     });
 }
 
-#[test]
-fn task_1_causal_mask_without_queries_is_empty() {
-    let expected = Array::from_slice::<bool>(&[], &[0, 3]);
-    check_close("causal mask for 0 queries and 3 keys", causal_mask(0, 3), &expected, Tolerance::EXACT);
+#[rstest]
+fn task_1_causal_mask_without_queries_is_empty(#[values(3, 0)] n_key: i32) {
+    let expected = Array::from_slice::<bool>(&[], &[0, n_key]);
+    let case = format!("causal mask for 0 queries and {n_key} keys");
+    check_close(&case, causal_mask(0, n_key), &expected, Tolerance::EXACT);
 }
 
 #[rstest]
@@ -154,11 +157,47 @@ fn task_2_mask_with_two_leading_dims(
 }
 
 #[test]
+fn task_2_one_query_has_a_mask_too() {
+    // Two sequences of 4 keys, padded to 6, and one query each: a decode step of a batch.
+    let mut rng = Rng::new(31);
+    let mut run = || -> Result<[Array; 3]> {
+        let query = rng.array(&[2, 4, 1, 3], Dtype::Float32)?;
+        let [key, value, more] = [4, 4, 2].map(|n| rng.array(&[2, 2, n, 3], Dtype::Float32));
+        let (key, value, more) = (key?, value?, more?);
+        let (all_keys, all_values) = (concatenate(&[&key, &more], 2)?, concatenate(&[&value, &more], 2)?);
+        let visible = AttentionMask::Array(Array::from_iter((0..12).map(|i| i % 6 < 4), &[2, 1, 1, 6]));
+        let attend = |key, value, mask| scaled_dot_product_attention_grouped(&query, key, value, None, mask);
+        Ok([
+            attend(&all_keys, &all_values, &visible)?,
+            attend(&key, &value, &AttentionMask::None)?,
+            attend(&all_keys, &all_values, &AttentionMask::None)?,
+        ])
+    };
+    let [got, expected, unmasked] = run().unwrap_or_else(|error| panic!("it was refused: {error}"));
+    mask_is_used("one query over 4 keys and 2 of padding", &got, &expected, &unmasked, true);
+}
+
+const MASK_DROPPED: &str =
+    "the mask is dropped where there is one query; its keys may be hidden all the same, as padding is";
+
+/// `unmasked` is the answer without the mask; `elsewhere` says whether masks count where there are more queries.
+fn mask_is_used(case: &str, got: &Array, expected: &Array, unmasked: &Array, elsewhere: bool) {
+    let off = |a: &Array, b: &Array| -> Result<f32> { Ok(a.subtract(b)?.abs()?.max(false)?.item_exact::<f32>()) };
+    let off = |a: &Array, b: &Array| off(a, b).unwrap_or_else(|error| panic!("the shapes differ: {error}"));
+    let worst = off(got, expected);
+    let is_dropped = elsewhere && off(got, unmasked) < 1e-5;
+    let seen = || format!("with other hidden keys the answer differs by {worst}");
+    check_that(case, worst < 1e-5, seen, is_dropped.then_some(MASK_DROPPED));
+}
+
+#[test]
 fn task_2_refuses_a_mask_that_does_not_broadcast() {
     accepts_fitting_shapes();
-    for (shape, what) in
-        [(&[3, 5][..], "a mask [3, 5] for 6 keys"), (&[3, 3, 6], "a mask of 3 heads for 4 query heads")]
-    {
+    for (shape, what) in [
+        (&[3, 5][..], "a mask [3, 5] for 6 keys"),
+        (&[3, 3, 6], "a mask of 3 heads for 4 query heads"),
+        (&[2, 3, 6], "a mask of 2 heads for 4 query heads (there are 2 key/value heads, which does not count)"),
+    ] {
         let mask = AttentionMask::Array(counting(shape));
         expect_error(grouped_of_shapes(&[2, 4, 3, 4], &[2, 2, 6, 4], &[2, 2, 6, 4], &mask), what);
     }
@@ -183,6 +222,7 @@ fn accepts_fitting_shapes() {
 #[case::two_axes(&[3, 4], &[6, 4], "query, key and value with two axes, so without heads")]
 #[case::one_axis(&[4], &[4], "query, key and value with one axis")]
 #[case::key_without_batch(&[2, 4, 3, 4], &[2, 6, 4], "a query with four axes and a key with three")]
+#[case::query_without_batch(&[4, 3, 4], &[2, 2, 6, 4], "a query with three axes and a key with four")]
 fn task_2_refuses_heads_that_do_not_fit(#[case] query: &[i32], #[case] key: &[i32], #[case] what: &str) {
     accepts_fitting_shapes();
     expect_invalid_argument(grouped_of_shapes(query, key, key, &AttentionMask::None), what);
@@ -191,6 +231,8 @@ fn task_2_refuses_heads_that_do_not_fit(#[case] query: &[i32], #[case] key: &[i3
 #[rstest]
 #[case::other_heads(&[2, 1, 6, 4], "2 key heads and 1 value head")]
 #[case::other_length(&[2, 2, 5, 4], "6 keys and 5 values")]
+#[case::other_head_dim(&[2, 2, 6, 5], "a key with D = 4 and a value with D = 5")]
+#[case::other_batch(&[1, 2, 6, 4], "2 sequences of keys and 1 of values")]
 #[case::fewer_axes(&[2, 6, 4], "a key with four axes and a value with three")]
 fn task_2_refuses_values_unlike_the_keys(#[case] value: &[i32], #[case] what: &str) {
     accepts_fitting_shapes();
@@ -377,6 +419,66 @@ fn with_a_cache(name: &str, offsets_per_row: bool) {
         }
     }
     case.check(result);
+}
+
+#[test]
+fn task_3_one_token_has_a_mask_too() {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case("qwen2_attention/decode_after_past_f32"); // 7 tokens in the cache, and one more
+    let run = |mask: &AttentionMask, other_past: bool| -> Result<Array> {
+        let mut cache = TestCache::new(case, false);
+        if other_past {
+            let hidden = Array::from_iter((0..7).map(|j| j < 3), &[7, 1]);
+            cache.keys = select(&hidden, Array::from_f32(3.0), &cache.keys)?;
+            cache.values = select(&hidden, Array::from_f32(-5.0), &cache.values)?;
+        }
+        attention(case)?.forward(&case.array("x"), &rope(case)?, mask, Some(&mut cache))
+    };
+    let run = |mask, other_past| run(mask, other_past).unwrap_or_else(|error| panic!("it was refused: {error}"));
+    let mask = AttentionMask::Array(Array::from_iter((0..8).map(|j| j >= 3), &[1, 1, 1, 8]));
+    let (got, expected) = (run(&mask, false), run(&mask, true));
+    mask_is_used(
+        "one token, 3 of whose keys are hidden",
+        &got,
+        &expected,
+        &run(&AttentionMask::None, false),
+        with_four_tokens(),
+    );
+}
+
+/// Whether the answer for four tokens depends on their mask.
+fn with_four_tokens() -> bool {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case("qwen2_attention/no_mask_f32"); // x [2, 4, 12]
+    let run = |mask| attention(case)?.forward(&case.array("x"), &rope(case)?, &mask, None);
+    let first_key_hidden = AttentionMask::Array(Array::from_iter((0..16).map(|i| i % 4 > 0), &[4, 4]));
+    let Ok(hidden) = run(first_key_hidden) else { return false };
+    [AttentionMask::None, AttentionMask::Causal].into_iter().all(|mask| {
+        let same = run(mask).map(|other| hidden.all_close(&other, 1e-5, 1e-5, false).unwrap_or(true));
+        !same.unwrap_or(true)
+    })
+}
+
+#[test]
+fn task_3_uses_the_mask_that_it_is_given() {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case("qwen2_attention/no_mask_f32"); // x [2, 4, 12]
+    let run = |mask: AttentionMask| {
+        let result = attention(case).and_then(|layer| layer.forward(&case.array("x"), &rope(case)?, &mask, None));
+        result.unwrap_or_else(|error| panic!("it was refused: {error}"))
+    };
+    let everything = Array::from_iter((0..16).map(|_| true), &[4, 4]);
+    let causal = run(AttentionMask::Causal);
+    for (name, mask) in [("no mask", AttentionMask::None), ("a mask of true", AttentionMask::Array(everything))] {
+        let got = run(mask);
+        let is_causal = causal.all_close(&got, 1e-5, 1e-5, false).unwrap_or(false);
+        let seen = if is_causal { Err(format!("{name} gives the answer of a causal mask")) } else { Ok(()) };
+        check_rule(
+            name,
+            seen,
+            "the mask is taken for `Causal` whatever it is; hand on the one that `forward` is given",
+        );
+    }
 }
 
 #[test]
