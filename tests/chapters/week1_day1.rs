@@ -5,7 +5,7 @@ mod named;
 use grader::{Case, Fixture, Rng, Tolerance, check_close, check_rule, expect_error, property, strided};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype};
-use named::check_that;
+use named::{check_that, without_panic};
 use rstest::rstest;
 use tiny_llm::{MultiHeadAttention, Result, linear, scaled_dot_product_attention, softmax};
 
@@ -66,6 +66,8 @@ fn task_1_softmax_sums_to_one_along_the_axis() {
 fn task_1_softmax_refuses_an_axis_that_x_does_not_have() {
     let x = Array::from_slice(&[1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]);
     expect_error(softmax(&x, 2), "softmax over axis 2 of a 2-D array");
+    // -3 plus the number of axes is -1: a solution that counts from the front must not take it for the last axis.
+    expect_error(softmax(&x, -3), "softmax over axis -3 of a 2-D array");
 }
 
 #[test]
@@ -101,6 +103,32 @@ fn task_1_softmax_of_moderate_entries() {
         seen,
         is_clipped.then_some("entries are clipped; subtract the row's maximum instead"),
     );
+}
+
+#[rstest]
+fn task_1_softmax_is_rounded_once(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype) {
+    let mut rng = Rng::new(13);
+    let x = rng.array(&[40, 5], dtype).unwrap_or_else(|error| panic!("{error}"));
+    let rows = values(Ok(x.clone()));
+    let exact: Vec<f64> = rows.chunks(5).flat_map(exact_softmax).collect();
+    let worst_of = |x: &Array, digits: i32| {
+        // In units in the last place: rounding once is off by half a unit at most.
+        let off = |(got, exact): (&f32, &f64)| (f64::from(*got) - exact).abs() / exact.log2().floor().exp2();
+        values(softmax(x, -1)).iter().zip(&exact).map(off).fold(0.0, f64::max) * f64::from(digits).exp2()
+    };
+    let digits = if dtype == Dtype::Float16 { 10 } else { 7 };
+    let worst = worst_of(&x, digits);
+    let seen = || format!("an entry is {worst:.2} units in the last place off; rounding once leaves half a unit");
+    // Another mistake shows in f32 as well.
+    let is_rounding = worst < 8.0 && worst_of(&Array::from_slice(&rows, &[40, 5]), 23) < 64.0;
+    let cause = "exponentials or their sum are rounded to 16 bits; convert x to f32 first and round the result alone";
+    check_that("40 rows of 16 bits", worst < 0.52, seen, is_rounding.then_some(cause));
+}
+
+fn exact_softmax(row: &[f32]) -> Vec<f64> {
+    let exponentials: Vec<f64> = row.iter().map(|&x| f64::from(x).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.iter().map(|e| e / sum).collect()
 }
 
 /// The values of an answer, as f32.
@@ -247,7 +275,13 @@ fn task_3_a_hidden_key_counts_for_nothing_whatever_its_score() {
     let seen = || format!("the visible value is 3, the hidden one 1, the answer {got}");
     // A mask that is inverted or ignored gives 1 for low scores too.
     let low = one_query(1.0, &[1.0, 0.0], &[1.0, 3.0], 1.0, &mask, Dtype::Float32)[0];
-    check_that("a hidden key with a high score", got == 3.0, seen, (low == 3.0 && got == 1.0).then_some(FINITE));
+    let is_ignored = (low - 1.537_883).abs() < 1e-3; // the mean over both keys
+    let cause = match got {
+        1.0 if low == 3.0 => Some(FINITE),
+        1.0 if is_ignored => Some("the mask is ignored, perhaps only where there is one query"),
+        _ => None,
+    };
+    check_that("a hidden key with a high score", got == 3.0, seen, cause);
 
     let nothing = Array::from_slice(&[false, false], &[1, 2]);
     let got = one_query(1.0, &[0.0, 0.0], &[1.0, 3.0], 1.0, &nothing, Dtype::Float32)[0];
@@ -268,8 +302,9 @@ fn task_3_scores_stay_f32_under_a_mask_of_16_bits(#[values(Dtype::Float16, Dtype
     let exact = 1.0 / (1.0 + (-0.25_f64).exp());
     let seen = || format!("scores 0.25 apart weigh the values 1 and 0 with {exact:.5}; the answer is {got}");
     let right = (f64::from(got) - exact).abs() < 1e-4;
-    // Rounded, both scores are the same, or infinite.
-    let is_rounded = got.is_nan() || got == 0.5;
+    // Rounded, both scores are the same, or infinite. Scores that are 16 bits already show no other mistake.
+    let plain = f64::from(one_query(1.0, &[1.0, 0.0], &[1.0, 0.0], 1.0, &zeros, Dtype::Float32)[0]);
+    let is_rounded = (got.is_nan() || got == 0.5) && (plain - 1.0 / (1.0 + (-1.0_f64).exp())).abs() < 1e-4;
     check_that("near scores", right, seen, is_rounded.then_some("the scores are rounded to the additive mask's dtype"));
 }
 
@@ -280,10 +315,66 @@ fn task_3_weights_stay_f32_until_the_end(#[values(Dtype::Float16, Dtype::Bfloat1
     let got = f64::from(one_query(1.0, &[1.0, 0.0], &[1000.0, -1000.0], 0.012, &zeros, dtype)[0]);
     let exact = 1000.0 * 0.006_f64.tanh();
     let seen = || format!("the values 1000 and -1000 have the mean {exact:.4}; the answer is {got}");
-    // Weights of 16 bits are off by up to 0.002 each.
+    // Weights of 16 bits are off by up to 0.002 each, and still sum to about 1.
     let off = (got - exact).abs();
-    let cause = (off < 4.0).then_some("the weights are rounded before they meet the values");
+    let sum = one_query(1.0, &[1.0, 0.0], &[1.0, 1.0], 0.012, &zeros, dtype)[0];
+    let is_rounded = off < 4.0 && (sum - 1.0).abs() < 0.01;
+    let cause = is_rounded.then_some("the weights are rounded before they meet the values");
     check_that("values that cancel", off < 0.04, seen, cause);
+}
+
+#[rstest]
+fn task_3_scores_are_f32_from_the_first_product_on(#[values(Dtype::Float16, Dtype::Bfloat16)] dtype: Dtype) {
+    let rounded = |x: f32| values(Ok(Array::from_f32(x).as_dtype(dtype).unwrap_or_else(|error| panic!("{error}"))))[0];
+    // No 16 bits hold this scale. Everything else is exact in both dtypes.
+    let scale = (1.0 + 363.6 / 1024.0) / 256.0_f32;
+    let (keys, given) = ([1000.0_f32, 744.0], [11_520.0_f32, -44_544.0]);
+    let zeros = Array::from_slice(&[0.0_f32, 0.0], &[1, 2]);
+    let got = one_query(1.0, &keys, &given, scale, &zeros, dtype)[0];
+    // Two large values that nearly cancel show how exact the difference of the scores is.
+    let with = |scores: [f32; 2]| {
+        let first = 1.0 / (1.0 + f64::from(scores[1] - scores[0]).exp());
+        f64::from(given[0]) * first + f64::from(given[1]) * (1.0 - first)
+    };
+    let near = |mean: f64| (f64::from(got) - mean).abs() < 0.15;
+    let exact = with(keys.map(|key| key * scale));
+    let seen = || format!("two values that nearly cancel have the mean {exact:.3}; the answer is {got}");
+    let cause = if near(with(keys.map(|key| key * rounded(scale)))) {
+        Some("the scale is rounded to the query's dtype; multiply in f32")
+    } else if near(with(keys.map(|key| rounded(key * rounded(scale))))) {
+        Some("the scores are computed in the query's dtype; convert to f32 before the first product")
+    } else {
+        None
+    };
+    check_that("a scale between two numbers of 16 bits", near(exact), seen, cause);
+}
+
+#[test]
+fn task_3_a_mask_may_have_fewer_axes_than_the_scores() {
+    let cause = "a mask broadcasts to [.., L, S]: it may have fewer axes, so do not ask for those that are not there";
+    let mut rng = Rng::new(14);
+    let mut array = |shape: &[i32]| rng.array(shape, Dtype::Float32).unwrap_or_else(|error| panic!("{error}"));
+    let (query, key, value) = (array(&[2, 3, 4]), array(&[2, 5, 4]), array(&[2, 5, 4]));
+    let visible = Array::from_slice(&[true, false, true, true, false], &[5]);
+    let none = Array::from_slice(&[true], &[]);
+    for (case, mask) in
+        [("a bool mask [S]", &visible), ("an additive mask [S]", &array(&[5])), ("a mask without axes", &none)]
+    {
+        let run = |mask: &Array| scaled_dot_product_attention(&query, &key, &value, None, Some(mask));
+        let of_all_axes = mlx_rs::ops::broadcast_to(mask, &[2, 3, 5]).unwrap_or_else(|error| panic!("{error}"));
+        let expected = values(run(&of_all_axes));
+        let got = without_panic(case, |_| Some(cause.to_owned()), || run(mask));
+        let holds = match got {
+            Err(error) => Err(format!("it was refused: {error}")),
+            Ok(got) => {
+                let got = values(Ok(got));
+                let is_same =
+                    got.len() == expected.len() && got.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6);
+                is_same.then_some(()).ok_or_else(|| "the answer is another one than with the mask [2, L, S]".to_owned())
+            }
+        };
+        check_rule(case, holds, cause);
+    }
 }
 
 #[rstest]

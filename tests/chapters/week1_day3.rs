@@ -35,10 +35,11 @@ fn task_1_causal_mask_of_any_size() {
     });
 }
 
-#[test]
-fn task_1_causal_mask_without_queries_is_empty() {
-    let expected = Array::from_slice::<bool>(&[], &[0, 3]);
-    check_close("causal mask for 0 queries and 3 keys", causal_mask(0, 3), &expected, Tolerance::EXACT);
+#[rstest]
+fn task_1_causal_mask_without_queries_is_empty(#[values(3, 0)] n_key: i32) {
+    let expected = Array::from_slice::<bool>(&[], &[0, n_key]);
+    let case = format!("causal mask for 0 queries and {n_key} keys");
+    check_close(&case, causal_mask(0, n_key), &expected, Tolerance::EXACT);
 }
 
 #[rstest]
@@ -212,6 +213,7 @@ fn accepts_fitting_shapes() {
 #[case::two_axes(&[3, 4], &[6, 4], "query, key and value with two axes, so without heads")]
 #[case::one_axis(&[4], &[4], "query, key and value with one axis")]
 #[case::key_without_batch(&[2, 4, 3, 4], &[2, 6, 4], "a query with four axes and a key with three")]
+#[case::query_without_batch(&[4, 3, 4], &[2, 2, 6, 4], "a query with three axes and a key with four")]
 fn task_2_refuses_heads_that_do_not_fit(#[case] query: &[i32], #[case] key: &[i32], #[case] what: &str) {
     accepts_fitting_shapes();
     expect_invalid_argument(grouped_of_shapes(query, key, key, &AttentionMask::None), what);
@@ -220,6 +222,8 @@ fn task_2_refuses_heads_that_do_not_fit(#[case] query: &[i32], #[case] key: &[i3
 #[rstest]
 #[case::other_heads(&[2, 1, 6, 4], "2 key heads and 1 value head")]
 #[case::other_length(&[2, 2, 5, 4], "6 keys and 5 values")]
+#[case::other_head_dim(&[2, 2, 6, 5], "a key with D = 4 and a value with D = 5")]
+#[case::other_batch(&[1, 2, 6, 4], "2 sequences of keys and 1 of values")]
 #[case::fewer_axes(&[2, 6, 4], "a key with four axes and a value with three")]
 fn task_2_refuses_values_unlike_the_keys(#[case] value: &[i32], #[case] what: &str) {
     accepts_fitting_shapes();
