@@ -421,6 +421,68 @@ fn with_a_cache(name: &str, offsets_per_row: bool) {
     case.check(result);
 }
 
+/// A cache that answers with keys of 2 and values of 1, whatever it is handed.
+struct ConstantCache {
+    handed: Option<(Array, Array)>,
+}
+
+impl KvCache for ConstantCache {
+    fn update_and_fetch(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        self.handed = Some((keys.clone(), values.clone()));
+        let full = |array: &Array, x: f32| mlx_rs::ops::broadcast_to(Array::from_f32(x), array.shape());
+        Ok((full(keys, 2.0)?, full(values, 1.0)?))
+    }
+
+    fn offset(&self) -> Offset<'_> {
+        Offset::Same(0)
+    }
+
+    fn rewind(&mut self, _n_tokens: usize) -> Result<()> {
+        unreachable!("attention never rewinds its cache")
+    }
+
+    fn reset(&mut self) {
+        unreachable!("attention never resets its cache")
+    }
+}
+
+#[test]
+fn task_3_keys_and_values_keep_their_places() {
+    let fixture = Fixture::load(DAY);
+    let case = fixture.case("qwen2_attention/decode_after_past_f32"); // one token; at position 0 it is not rotated
+    let mut cache = ConstantCache { handed: None };
+    let (heads, head_dim) = (case.i32("num_kv_heads"), case.i32("head_dim"));
+    let x = case.array("x");
+    let mut run = || -> Result<[Array; 4]> {
+        let project = |name: &str| -> Result<Array> {
+            let bias = case.optional_array(&format!("{name}_bias"));
+            let y = Linear::new(case.array(&format!("{name}_weight")), bias).forward(&x)?;
+            Ok(y.reshape(&[x.dim(0), heads, 1, head_dim])?)
+        };
+        let result = attention(case)?.forward(&x, &rope(case)?, &AttentionMask::None, Some(&mut cache))?;
+        // The mean of values that are all 1 is 1, whatever their weights.
+        let ones = mlx_rs::ops::broadcast_to(Array::from_f32(1.0), &[x.dim(0), 1, case.i32("num_heads") * head_dim])?;
+        let of_ones = Linear::new(case.array("o_weight"), None).forward(&ones)?;
+        Ok([result, of_ones, project("k")?, project("v")?])
+    };
+    let [result, of_ones, k, v] = run().unwrap_or_else(|error| panic!("one token with a cache was refused: {error}"));
+    let Some((keys, values)) = cache.handed else { panic!("the cache is never updated") };
+    let same = |a: &Array, b: &Array| a.all_close(b, 1e-4, 1e-4, false).unwrap_or(false);
+    let cause = match (same(&keys, &k), same(&keys, &v), same(&values, &k), same(&values, &v)) {
+        (_, true, true, _) => Some("keys and values change places on their way to the cache"),
+        (_, true, _, true) => Some("the keys are projected by v_proj instead of k_proj"),
+        (true, _, true, _) => Some("the values are projected by k_proj instead of v_proj"),
+        _ => None,
+    };
+    let right = same(&keys, &k) && same(&values, &v);
+    check_that("what the cache is handed", right, || "it is not k_proj(x) and v_proj(x)".to_owned(), cause);
+
+    let twice = of_ones.add(&of_ones).unwrap_or_else(|error| panic!("{error}"));
+    let cause = same(&result, &twice).then_some("the cache returns keys and values, in this order; they change places");
+    let seen = || "the cache returned values that are all 1, and the answer is not o_proj of ones".to_owned();
+    check_that("what the cache returns", same(&result, &of_ones), seen, cause);
+}
+
 #[test]
 fn task_3_one_token_has_a_mask_too() {
     let fixture = Fixture::load(DAY);
