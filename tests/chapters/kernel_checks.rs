@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use grader::{Fixture, Rng, Tolerance, check_close};
+use grader::{Fixture, Rng, Tolerance, check_close, check_rule};
 use mlx_rs::Dtype;
 use tiny_llm::quantized::kernel::{Kernel, Portable, available_kernels};
 
@@ -126,22 +126,31 @@ pub fn not_finite(kernel: &dyn Kernel, tokens: usize) {
     }
 }
 
-/// A scale or bias that is not finite spoils its row, and no other.
+/// A scale or bias that is not finite spoils its row, and no other: neither the row before, which may end in half a
+/// chunk, nor the one after.
 pub fn spoiled_groups(kernel: &dyn Kernel, tokens: usize) {
     let mut rng = Rng::new(14);
-    for (number, format) in formats().enumerate() {
-        let clean = Matrix::random(&mut rng, [19, 384], format, FLOATS[number % 3]);
-        let x = rounded(&clean, &random_activations(&mut rng, tokens, 384));
-        let groups = 384 / format.group_size;
+    let sizes = || formats().flat_map(|format| [384, 160].map(|inputs| (format, inputs)));
+    for (number, (format, inputs)) in sizes().filter(|(format, inputs)| inputs % format.group_size == 0).enumerate() {
+        let clean = Matrix::random(&mut rng, [19, inputs], format, FLOATS[number % 3]);
+        let x = rounded(&clean, &random_activations(&mut rng, tokens, inputs));
+        let groups = inputs / format.group_size;
+        let last = groups - 1;
         let before = multiply(kernel, &clean, &x, 0..tokens, 0..19);
-        for (part, bad, row) in
-            [("scale", f32::NAN, 5), ("bias", f32::NAN, 18), ("scale", f32::INFINITY, 18), ("bias", f32::INFINITY, 0)]
-        {
-            let spoiled = clean.with_spoiled_group(part, row * groups + groups - 1, bad);
+        for (part, bad, row, group) in [
+            ("scale", f32::NAN, 5, last),
+            ("bias", f32::NAN, 18, last),
+            ("scale", f32::INFINITY, 18, last),
+            ("bias", f32::INFINITY, 0, last),
+            ("scale", f32::NAN, 6, 0),
+            ("scale", f32::INFINITY, 1, 0),
+            ("bias", f32::NAN, 17, 0),
+        ] {
+            let spoiled = clean.with_spoiled_group(part, row * groups + group, bad);
             let after = multiply(kernel, &spoiled, &x, 0..tokens, 0..19);
             for (at, (before, after)) in before.iter().zip(after).enumerate() {
                 let what = format!(
-                    "{}, {format}: output {} of token {}, when a {part} of row {row} is {bad}",
+                    "{}, {inputs} inputs, {format}: output {} of token {}, when a {part} of row {row} is {bad}",
                     kernel.name(),
                     at % 19,
                     at / 19
@@ -149,6 +158,13 @@ pub fn spoiled_groups(kernel: &dyn Kernel, tokens: usize) {
                 if at % 19 == row {
                     assert!(!after.is_finite(), "{what}, is {after}");
                 } else {
+                    let seen = if after.is_finite() { Ok(()) } else { Err(format!("{what}, is {after}")) };
+                    check_rule(
+                        "what is not finite stays in its row",
+                        seen,
+                        "looks like: another row's groups enter a row's sum, if only times 0; the place after a row's last group \
+                         belongs to that row, and its scale is 0",
+                    );
                     assert_eq!(*before, after, "{what}");
                 }
             }

@@ -1,7 +1,7 @@
 //! The tiny quantized models and the built-in one, run at some stage and compared with transformers.
 
 use checkpoint::{Checkpoint, registry};
-use grader::{Fixture, Tolerance, check_close};
+use grader::{Fixture, Tolerance, check_close, check_rule};
 use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
 use mlx_rs::{Array, Dtype};
 use tiny_llm::{Error, KvCache, LogitsToKeep, Qwen2Model, Result, Stage, StopReason};
@@ -20,14 +20,33 @@ pub fn check_logits(model: &str, prompt: &str, stage: Stage) {
 }
 
 /// The same, in calls of these lengths.
-pub fn check_logits_in_chunks(model: &str, prompt: &str, chunks: &[i32], stage: Stage) {
+pub fn check_logits_in_chunks(name: &str, prompt: &str, chunks: &[i32], stage: Stage) {
     let fixture = Fixture::load(MODELS);
-    let case = fixture.case(&format!("logits/{model}/{prompt}"));
+    let case = fixture.case(&format!("logits/{name}/{prompt}"));
     let run = || {
-        let model = load(model, case.dtype(), stage)?;
+        let model = load(name, case.dtype(), stage)?;
         forward_in_chunks(&model, &mut new_cache(&model), &case.array("ids"), chunks)
     };
-    case.check(run());
+    let result = run();
+    // All tokens at once are right: then the place of a chunk is what went wrong.
+    let at_once = || load(name, case.dtype(), stage)?.forward(&case.array("ids"), None, LogitsToKeep::All);
+    if let (Ok(in_chunks), Ok(at_once)) = (&result, at_once())
+        && is_close(&at_once, in_chunks, chunks[0])
+        && !is_close(&at_once, in_chunks, in_chunks.dim(1))
+    {
+        let seen = format!("in chunks of {chunks:?} with a cache, the first is as without one, and a later one is not");
+        let cause = "looks like: the cache's offset, or what it returns, is ignored: a later chunk starts at the offset, and attends \
+                     to all earlier keys";
+        check_rule(&format!("logits/{name}/{prompt} in chunks"), Err(seen), cause);
+    }
+    case.check(result);
+}
+
+/// Whether the logits `[B, L, V]` of the first tokens are alike.
+fn is_close(one: &Array, other: &Array, n_tokens: i32) -> bool {
+    let first = |logits: &Array| logits.try_index((.., ..n_tokens, ..))?.as_dtype(Dtype::Float32);
+    let close = || first(one)?.all_close(first(other)?, 5e-2, 5e-2, None);
+    close().unwrap_or(false)
 }
 
 /// The same, with caches that the caller made.

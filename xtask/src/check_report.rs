@@ -21,6 +21,8 @@ use crate::workspace::{Solution, Workspace};
 const MAX_PRINTED_LINES: usize = 20;
 /// Of a task's functions, at most so many are listed.
 const MAX_NAMES: usize = 4;
+/// And of their places, where any may hold the mistake.
+const MAX_PLACES: usize = 8;
 /// Compile errors beyond these are counted only: the first ones usually cause the rest.
 const MAX_COMPILE_ERRORS: usize = 5;
 
@@ -186,6 +188,14 @@ fn print_task(
         Status::NotStarted => say!("\n  Nothing is written here yet, so red is what you should see."),
         Status::Begun(..) => print_begun(report, &pieces),
         Status::Needs(other) => {
+            if comes_after(course, other, task) {
+                say!(
+                    "\n  Its tests reached the `todo!` of task {other}, which comes later: something takes that task's way.\n"
+                );
+                print_places(workspace, task, report, &pieces);
+                say!("  again   cargo xtask check {}", task.id);
+                return;
+            }
             say!("\n  Its tests reached the `todo!` of task {other}: that one comes first.\n");
             if let Some((word, place)) = course.task(other).and_then(|(_, other)| next_step::place(workspace, other)) {
                 say!("  {word:<7} {place}");
@@ -205,6 +215,12 @@ fn print_task(
     } else {
         say!("  again   cargo xtask check {} --solution reference", task.id);
     }
+}
+
+/// Whether `other` stands after `task` in the course.
+fn comes_after(course: &Course, other: &str, task: &Task) -> bool {
+    let place = |id: &str| course.tasks().position(|task| task.id == id);
+    place(other).zip(place(&task.id)).is_some_and(|(other, own)| other > own)
 }
 
 fn print_begun(report: &TaskReport, pieces: &[Piece]) {
@@ -238,7 +254,7 @@ fn print_places(workspace: &Workspace, task: &Task, report: &TaskReport, pieces:
         match concerned {
             Some(piece) => line("code", piece),
             // Any of them may be the one: better all than a guess.
-            None => pieces.iter().filter(|piece| !piece.is_open).take(MAX_NAMES).for_each(|piece| line("code", piece)),
+            None => pieces.iter().filter(|piece| !piece.is_open).take(MAX_PLACES).for_each(|piece| line("code", piece)),
         }
     }
     if let Some(piece) = next {

@@ -3,7 +3,7 @@
 use grader::cause::Diagnosis;
 use grader::report::{Report, Status};
 use grader::results::record;
-use grader::{Fixture, Rng, expect_error};
+use grader::{Fixture, Rng, check_rule, expect_error};
 use mlx_custom::set_num_threads;
 use mlx_rs::{Array, Dtype};
 use rstest::rstest;
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Mutex;
 use tiny_llm::quantized::QuantizedMatrix;
-use tiny_llm::quantized::kernel::Portable;
+use tiny_llm::quantized::kernel::{Portable, ROW_BLOCK};
 use tiny_llm::quantized::matmul::{Precision, quantized_matmul_in, quantized_matmul_with};
 use tiny_llm::quantized::tiles::for_each_tile;
 
@@ -47,6 +47,13 @@ fn a_tile_for_every_place(#[values(1, 2, 3, 7)] threads: usize) {
             assert_eq!(corners.len(), tiles.len(), "{what}: two tiles begin at the same place");
             for (i, (tokens, rows)) in tiles.iter().enumerate() {
                 assert!(tokens.end <= n_tokens && rows.end <= n_rows, "{what}: a tile {tokens:?} x {rows:?}");
+                let is_whole = rows.start % ROW_BLOCK == 0 && (rows.end % ROW_BLOCK == 0 || rows.end == n_rows);
+                let seen = if is_whole { Ok(()) } else { Err(format!("{what}: a tile of the rows {rows:?}")) };
+                check_rule(
+                    "rows of tiles",
+                    seen,
+                    "looks like: rows are cut in the middle of a block; tiles take multiples of ROW_BLOCK, except at the end",
+                );
                 let overlaps = |(t, r): &(Range<usize>, Range<usize>)| {
                     t.start < tokens.end && tokens.start < t.end && r.start < rows.end && rows.start < r.end
                 };
