@@ -56,9 +56,9 @@ pub fn dequantize(matrix: &QuantizedMatrix, dtype: Dtype) -> Result<Array> {
 /// biases, which have the dtype of `weight`.
 ///
 /// In each group the end of the range with the larger magnitude is the *edge*; of two equally large ends, the upper one.
-/// The step is `(max - min) / (2^bits - 1)`, at least [`SMALLEST_SCALE`], negative if the edge is the upper end. Then the
-/// step is stretched so that 0 falls on an integer: it becomes `edge / round(edge / step)`, and the bias is the edge. If
-/// `edge / step` rounds to 0, the step stays and the bias is 0. The integers are `round((weight - bias) / step)`, kept within
+/// The step is `(max - min) / (2^bits - 1)`, at least [`SMALLEST_SCALE`], negative if the edge is the upper end. The scale is
+/// the step stretched so that 0 falls on an integer, `edge / round(edge / step)`, and the bias is the edge. If `edge / step`
+/// rounds to 0, the scale is the step and the bias is 0. The integers are `round((weight - bias) / scale)`, kept within
 /// `0 ..= 2^bits - 1`. All of it is f32 and rounds halves to the even neighbour; scale and bias are rounded to
 /// `weight`'s dtype afterwards.
 ///
