@@ -88,11 +88,12 @@ fn guessed(failures: &[Failure<'_>]) -> Option<Cause> {
     Some(Cause::Guess { pattern: first.pattern.clone(), sentence })
 }
 
-/// What the first failure says, if it says something, and at least half of them do. A later one is about less: where the
-/// plain case fails, what large values do says little.
+/// What the first failure says, if at least half of them say something. What follows a wrong answer without a known cause is
+/// about less: where the plain case fails, what large values do says little.
 fn observed(failures: &[Failure<'_>]) -> Option<Cause> {
     let said: Vec<&str> = failures.iter().filter_map(Failure::observed).collect();
-    let first = failures.first()?.observed()?;
+    let first = failures.iter().find(|failure| failure.comparison().is_some() || failure.observed().is_some())?;
+    let first = first.observed()?;
     (2 * said.len() >= failures.len()).then(|| Cause::Observed(one_line(first)))
 }
 
@@ -202,7 +203,8 @@ mod tests {
         let error = Some(Cause::Observed("threads 0 and 1 race".to_owned()));
         assert_eq!(of_task(&[said("threads 0 and 1 race\non out[3]"), Failure::Said(None)]), error);
         assert_eq!(of_task(&[said("odd dims"), Failure::Said(None), Failure::Said(None)]), None);
-        assert_eq!(of_task(&[Failure::Said(None), said("too large for f16")]), None, "the plain case fails too");
+        let wrong = comparison(&[], &["no scale"]);
+        assert_eq!(of_task(&[Failure::Compared(&wrong), said("large values")]), None, "the plain case fails too");
     }
 
     #[test]
