@@ -12,7 +12,7 @@ use crate::far_indices::{Far, check_far};
 use crate::sizes;
 use crate::tiled::{Inputs, must};
 
-/// 32 query heads share 32 keys of 64 numbers: so many batch rows of each array are 2^32 numbers, of the mask half as many.
+/// 32 query heads share 32 keys of 64 elements: this many batch rows of each array are 2^32 elements, of the mask half as many.
 pub fn check_far_plain() {
     const FIRST_ROW: u32 = 1 << 21;
     let mut rng = Rng::new(40);

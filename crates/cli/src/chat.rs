@@ -97,7 +97,7 @@ impl Conversation {
     }
 }
 
-/// What somebody typed.
+/// A line that the user typed.
 #[derive(Debug, PartialEq)]
 enum Line {
     End,

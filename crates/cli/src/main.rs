@@ -90,7 +90,7 @@ fn explain_command_line(error: &clap::Error) -> ExitCode {
     }
     match error.print() {
         Err(full) if !error.use_stderr() => failed(&output::failed(full)),
-        // Where standard error is full, nobody can be told.
+        // If standard error can't be written either, the exit status has to say it.
         _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(FAILED)),
     }
 }

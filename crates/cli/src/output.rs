@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use checkpoint::untrusted;
 use serde_json::Value;
 
-/// A line on standard error, for people. Where nobody can be told, there is nothing better to do than to go on.
+/// A line on standard error, for people. If it can't be written, the program goes on.
 macro_rules! note {
     ($($argument:tt)*) => {{
         use std::io::Write as _;

@@ -38,7 +38,7 @@ pub fn guard(work: impl FnOnce() -> Result<()>) -> Result<()> {
     }
 }
 
-/// The error of MLX that `as_slice` and its like panic with, where an operation that nobody waited for had failed.
+/// The error of MLX that `as_slice` and its like panic with, when an operation that was not evaluated yet fails.
 fn from_mlx(message: &str) -> Option<anyhow::Error> {
     let (_, quoted) = message.split_once("Exception { what: \"")?;
     let (mut text, mut chars) = (String::new(), quoted.chars());

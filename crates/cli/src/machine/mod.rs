@@ -80,7 +80,7 @@ pub fn measure_gpu(threads: usize) -> Result<Machine> {
 /// The number of threads that was asked for, or one for each processor that this process may use.
 ///
 /// # Errors
-/// For none, and for so many that only the system's scheduler would be measured.
+/// When there are none, or more than this machine can run usefully: then the system's scheduler would be measured.
 pub fn threads(wanted: Option<usize>) -> Result<usize> {
     let cores = available_cores();
     let most = MOST_PER_PROCESSOR * cores;

@@ -15,13 +15,13 @@ const PASSES: usize = 7;
 /// Whatever else the machine does can only slow a pass down, and a limit is asked for.
 ///
 /// # Errors
-/// When the system does not start so many threads, or one cannot prepare. The others then end without having worked.
+/// When the system does not start all threads, or one of them cannot prepare. The others then end without having worked.
 pub fn fastest_pass<T>(
     threads: usize,
     prepare: impl Fn() -> Result<T> + Sync,
     work: impl Fn(&T) + Sync,
 ) -> Result<f64> {
-    // A barrier is made for a number of threads, so nobody waits at it before it is known that all will come.
+    // A barrier is made for a number of threads, so none waits at it before all are known to come.
     let (barrier, decision) = (Barrier::new(threads), Decision::default());
     let of_one_thread = |ready: mpsc::Sender<Result<()>>| {
         let prepared = prepare().map_err(|error| ready.send(Err(error)));

@@ -69,7 +69,7 @@ pub use metal_check::check_metal;
 /// moment earlier, while a buffer still has an owner and the next operation can't write into it.
 ///
 /// # Errors
-/// What went wrong in work that nobody waited for.
+/// What went wrong in work whose result was never asked for.
 pub fn synchronize() -> Result<(), mlx_rs::error::Exception> {
     let stream = mlx_rs::thread_local_default_stream().unwrap_or_default();
     // SAFETY: the stream's handle is valid.
