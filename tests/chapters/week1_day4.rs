@@ -23,6 +23,7 @@ fn task_1_rms_norm(
         "four_dims_bf16",
         "thousands_f16",
         "tiny_f32",
+        "tiny_larger_eps_f32",
         "tiny_bf16",
         "large_eps_f16",
         "large_eps_f32",
