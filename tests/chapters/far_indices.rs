@@ -8,7 +8,7 @@ use grader::check_rule;
 use mlx_custom::gpu::{GpuBackend, GpuKernel, Launch};
 use mlx_rs::{Array, Dtype};
 
-/// The end of a huge problem. Shifts are at most 2^35 bytes: so many addresses the emulator keeps free on each side of an array.
+/// The end of a huge problem. Shifts are at most 2^35 bytes: the emulator keeps as many addresses free on each side of an array.
 #[derive(Debug)]
 pub struct Far<'a> {
     /// What is far away, for the report.

@@ -15,7 +15,7 @@ use crate::quantized_matrices::{Format, Matrix, random_activations};
 
 /// Inputs and outputs of the small matrices.
 const SIZE: usize = 64;
-/// The first token of those that are computed: so many times `SIZE` is 2^32.
+/// The first token of those that are computed: `FIRST_TOKEN * SIZE` is 2^32.
 pub const FIRST_TOKEN: u32 = 1 << 26;
 const THREADS: usize = 32;
 

@@ -68,9 +68,10 @@ impl MostLikely {
 /// division by a temperature of 1e-38, makes the probabilities NaN; one that is -infinity excludes its token.
 pub(crate) fn check_logits<'a>(operation: &'static str, logits: &'a Array) -> Result<&'a [i32; 2]> {
     let shape = logits_shape(operation, logits)?;
-    refuse_nan(operation, &has_nan(logits)?)?;
-    let is_infinite = logits.is_pos_inf()?.any(None)?;
-    is_infinite.eval()?;
+    // Evaluated together: every token waits for this.
+    let (has_nan, is_infinite) = (has_nan(logits)?, logits.is_pos_inf()?.any(None)?);
+    transforms::eval([&has_nan, &is_infinite])?;
+    refuse_nan(operation, &has_nan)?;
     if is_infinite.as_slice::<bool>() == [true] {
         return Err(Error::invalid(operation, "the logits contain +infinity: something before this overflowed"));
     }
